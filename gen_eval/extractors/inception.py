@@ -1,0 +1,144 @@
+"""The Inception network of FID: TensorFlow's graph of 2015-12-05, in plain torch modules.
+
+Szegedy et al. 2016, "Rethinking the Inception architecture for computer vision", with the three
+departures of the published graph: average pooling leaves the padding out of its count, the last block
+pools by maximum, and the classifier has 1008 outputs. The network is held in a form that is faster and
+equal to rounding: batch norm is folded into the convolutions, and 1x1 convolutions that read the same
+input are one. An average pooling followed by a 1x1 convolution is the same as the convolution followed
+by the pooling, so pool branches join them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gen_eval.errors import UnknownName, WeightsError
+from gen_eval.extractors.inception_net import InceptionNet
+from gen_eval.extractors.inception_weights import HEAD, WEIGHTS, WEIGHTS_WITH_HEAD, State, fingerprint, read_weights
+from gen_eval.extractors.precision import full_precision
+from gen_eval.fetch import fetch
+from gen_eval.progress import Progress, silent
+from gen_eval.spec import Resize, Spec
+
+NAME = "inception-2015-12-05"
+INPUT_SIZE = 299
+CITE = "Szegedy et al. 2016, arXiv:1512.00567; weights: TensorFlow inception-2015-12-05"
+TAPS: Mapping[str, int] = {"pool": 2048, "spatial": 2023, "logits": 1008, "logits_unbiased": 1008}
+_HEAD_TAPS = ("logits", "logits_unbiased")
+
+# Pixels in [0, 255] become x * scale + shift.
+NORMALIZATIONS: Mapping[str, tuple[float, float]] = {
+    "(x-128)/128": (1 / 128, -1.0),  # TensorFlow's graph
+    "x/127.5-1": (1 / 127.5, -1.0),  # pytorch-fid
+}
+
+
+class Inception:
+    """The FID Inception as an extractor.
+
+    Args:
+        state: tensors as read by :func:`gen_eval.extractors.inception_weights.read_weights`.
+        resize: name of the kernel that brings images to 299 pixels.
+        normalize: a key of :data:`NORMALIZATIONS`.
+        device: where the network runs.
+
+    Raises:
+        UnknownName: if the normalisation is unknown.
+        WeightsError: if tensors are missing or have other shapes.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        *,
+        resize: str = "tf1-bilinear",
+        normalize: str = "(x-128)/128",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if normalize not in NORMALIZATIONS:
+            raise UnknownName("normalisation", normalize, NORMALIZATIONS)
+        self.device = torch.device(device)
+        self.resize = Resize(INPUT_SIZE, resize)
+        has_head = HEAD in state
+        self.taps = {tap: dim for tap, dim in TAPS.items() if has_head or tap not in _HEAD_TAPS}
+        self._normalize = normalize
+        trunk = fingerprint(state, head=False)
+        whole = fingerprint(state, head=True)
+        self._weights = {tap: whole if tap in _HEAD_TAPS else trunk for tap in self.taps}
+        net = InceptionNet(state).eval().requires_grad_(False)
+        self._net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        weights: str | Path | None = None,
+        taps: Collection[str] = ("pool",),
+        resize: str = "tf1-bilinear",
+        normalize: str = "(x-128)/128",
+        device: torch.device | str = "cpu",
+        offline: bool | None = None,
+        progress: Progress = silent,
+    ) -> Inception:
+        """The extractor from a weights file.
+
+        Args:
+            weights: a local file; by default the file is found in the cache or fetched.
+            taps: the taps that will be asked for; they decide whether the classifier head is needed.
+            resize: name of the kernel that brings images to 299 pixels.
+            normalize: a key of :data:`NORMALIZATIONS`.
+            device: where the network runs.
+            offline: never touch the network; by default as the environment says.
+            progress: told how a download stands.
+
+        Raises:
+            FetchError: if the weights can be had from nowhere.
+            WeightsError: if the file is not this network, or lacks the head that a tap needs.
+        """
+        if weights is None:
+            asset = WEIGHTS_WITH_HEAD if set(taps) & set(_HEAD_TAPS) else WEIGHTS
+            weights = fetch(asset, offline=offline, progress=progress)
+        extractor = cls(read_weights(Path(weights)), resize=resize, normalize=normalize, device=device)
+        for tap in taps:
+            extractor.spec(tap)
+        return extractor
+
+    def spec(self, tap: str) -> Spec:
+        """What the features of a tap are. The same trunk from two files is the same spec.
+
+        Raises:
+            UnknownName: if there is no such tap.
+            WeightsError: if the tap needs the classifier head and the weights have none.
+        """
+        if tap not in TAPS:
+            raise UnknownName("Inception tap", tap, TAPS)
+        if tap not in self.taps:
+            raise WeightsError(
+                f"these weights hold the trunk without the 1008-way classifier, and '{tap}' needs it. A file with "
+                f"the head: {WEIGHTS_WITH_HEAD.sources[0].url}; name it with --weights FILE or put it in the cache "
+                "with `geneval weights add FILE`."
+            )
+        return Spec(NAME, self._weights[tap], self.resize, self._normalize)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor, taps: Collection[str] = ("pool",)) -> dict[str, Tensor]:
+        """Features of a batch, whatever precision settings the caller has in force.
+
+        Args:
+            images: ``[b, 3, 299, 299]`` float32 in [0, 255], on the extractor's device.
+            taps: names in :attr:`taps`.
+
+        Returns:
+            ``{tap: [b, d] float32}``.
+        """
+        for tap in taps:
+            self.spec(tap)
+        scale, shift = NORMALIZATIONS[self._normalize]
+        with full_precision(self.device.type):
+            x = images.contiguous(memory_format=torch.channels_last) * scale + shift
+            features: dict[str, Tensor] = self._net(x, taps)
+        return features

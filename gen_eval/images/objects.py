@@ -1,0 +1,154 @@
+"""Images that live in Python objects: lists, torch datasets, and generators called on seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gen_eval.errors import ImagesError, UsageError
+from gen_eval.images.arrays import channel_axis, from_array, require_uint8, to_numpy
+from gen_eval.images.decode import to_rgb
+from gen_eval.images.protocol import Broken, Decoded
+from gen_eval.progress import Progress
+
+_KEYS = ("image", "img")
+
+
+class Indexable(Protocol):
+    """What is asked of a list or dataset."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class Items:
+    """Images in a list or a torch dataset, read on the calling thread.
+
+    Args:
+        items: each is a PIL image, a uint8 array [h, w, c] or [h, w], a uint8 tensor [c, h, w] or [h, w],
+            a tuple that begins with one of these, or a dict that has one as ``"image"`` or ``"img"``.
+        name: what to call them.
+
+    Raises:
+        ImagesError: if there are none.
+    """
+
+    thread_safe = False
+
+    def __init__(self, items: Indexable, name: str) -> None:
+        if len(items) == 0:
+            raise ImagesError(f"{name} is empty: expected at least one image")
+        self.name = name
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def label(self, index: int) -> str:
+        """Name one image: ``"#17"``."""
+        return f"#{index}"
+
+    def read(self, indices: Sequence[int]) -> list[Decoded | Broken]:
+        """Fetch some items.
+
+        Raises:
+            ImagesError: if an item is not an image; what the dataset itself raises is let through.
+        """
+        return [_from_item(self._items[index], f"{self.name} {self.label(index)}") for index in indices]
+
+    def check(self, progress: Progress) -> list[tuple[str, str]]:
+        """Nothing to check: there are no files."""
+        return []
+
+
+def _from_item(item: Any, name: str) -> Decoded:
+    if isinstance(item, (tuple, list)) and item:
+        item = item[0]
+    elif isinstance(item, Mapping):
+        item = next((item[key] for key in _KEYS if key in item), item)
+    if isinstance(item, Image.Image):
+        return _from_pil(item, name)
+    if isinstance(item, (np.ndarray, torch.Tensor)):
+        array = to_numpy(item)
+        require_uint8(array, name)
+        prefer_first = isinstance(item, torch.Tensor)
+        return from_array(array, channel_axis(array.shape, prefer_first=prefer_first, name=name))
+    found = f"a dict with {sorted(map(str, item))}" if isinstance(item, Mapping) else type(item).__name__
+    raise ImagesError(
+        f"{name} is {found}; expected a PIL image, a uint8 array or tensor, a tuple that begins with one, "
+        "or a dict that has one as 'image' or 'img'"
+    )
+
+
+def _from_pil(image: Image.Image, name: str) -> Decoded:
+    try:
+        pixels, note = to_rgb(image)
+    except ValueError as error:
+        raise ImagesError(f"{name} cannot be made RGB: {error}") from error
+    return Decoded(pixels, from_array(pixels, 2).digest, note)
+
+
+class Generated:
+    """Images made on demand: image i depends on ``seed + i`` alone.
+
+    Args:
+        function: takes int64 seeds [b], and returns uint8 images [b, 3, h, w] or [b, h, w, 3] (or with 1
+            channel), as a torch tensor or a numpy array. It is called on the calling thread, without
+            gradients.
+        n: how many images there are.
+        seed: seed of the first one.
+        name: what to call them.
+
+    Raises:
+        UsageError: if ``n`` is not positive.
+    """
+
+    thread_safe = False  # a network is called from one thread
+
+    def __init__(self, function: Callable[[torch.Tensor], Any], n: int, seed: int, name: str) -> None:
+        if n <= 0:
+            raise UsageError(f"n is {n}; expected the number of images to generate, at least 1")
+        self.name = name
+        self._function = function
+        self._n = n
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return self._n
+
+    def label(self, index: int) -> str:
+        """Name one image: ``"#17"``."""
+        return f"#{index}"
+
+    def read(self, indices: Sequence[int]) -> list[Decoded | Broken]:
+        """Generate some images, in one call of the function.
+
+        Raises:
+            ImagesError: if the function returns something else than it should.
+        """
+        seeds = torch.tensor([self._seed + index for index in indices], dtype=torch.int64)
+        with torch.no_grad():
+            returned = self._function(seeds)
+        array, axis = self._verify(returned, len(indices))
+        return [from_array(image, axis) for image in array]
+
+    def _verify(self, returned: Any, count: int) -> tuple[np.ndarray[Any, Any], int | None]:
+        expected = f"expected uint8 [{count}, 3, h, w] or [{count}, h, w, 3], a torch tensor or numpy array"
+        if not isinstance(returned, (torch.Tensor, np.ndarray)):
+            raise ImagesError(f"{self.name} returned {type(returned).__name__}; {expected}")
+        array = to_numpy(returned)
+        found = f"what {self.name} returned"
+        require_uint8(array, found)
+        if array.ndim != 4 or len(array) != count:
+            raise ImagesError(f"{self.name} returned shape {list(array.shape)} for {count} seeds; {expected}")
+        prefer_first = isinstance(returned, torch.Tensor)
+        return array, channel_axis(array.shape[1:], prefer_first=prefer_first, name=found)
+
+    def check(self, progress: Progress) -> list[tuple[str, str]]:
+        """Nothing to check: there are no files."""
+        return []

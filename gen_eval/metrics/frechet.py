@@ -1,0 +1,262 @@
+"""Fréchet distance between Gaussians fitted to two sets of features: FID and its relatives.
+
+Heusel et al. 2017, arXiv:1706.08500. With means m and covariances S of the generated (g) and the
+reference (r) features,
+
+    d² = |m_g - m_r|² + tr S_g + tr S_r - 2 tr (S_g S_r)^(1/2).
+
+For any factors with F'F = S the last trace is the sum of the singular values of W = F_g F_r', so no
+square root of a matrix is taken, nothing turns complex and no epsilon is added. A set no larger than the
+dimension is its own factor; else the Cholesky factor serves, and W'W goes to a symmetric eigensolver.
+
+The singular vectors of W also give the optimal transport map between the two Gaussians, and from it the
+influence of each image, the standard error and the bias, at the price of the vectors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
+from gen_eval.metrics import linalg
+from gen_eval.metrics.gaussian import Gaussian, couple, trace_of_root, trace_of_root_by_sqrtm
+from gen_eval.metrics.score import Score
+from gen_eval.stats import Moments
+
+METHODS = ("auto", "nuclear", "cholesky", "sqrtm")
+_MEAN_DTYPES = {"float64": torch.float64, "float32": torch.float32}
+# Rows that are turned into coordinates at a time, to bound memory.
+_BLOCK = 4096
+
+
+def frechet(
+    generated: Gaussian, reference: Gaussian, *, mean_dtype: str = "float64", method: str = "auto"
+) -> Score:
+    """The squared Fréchet distance with its standard error, its bias and the contribution of each row.
+
+    The standard error is that of the value about its own expectation at these n. It counts the sampling
+    of each set whose rows are at hand and takes the other set as fixed.
+
+    Args:
+        generated: moments and rows of the generated features.
+        reference: moments and rows of the reference features.
+        mean_dtype: precision that the means are rounded to before they are compared.
+        method: a name in :data:`METHODS`. All agree where all apply; ``sqrtm`` is the slow cross-check and
+            gives no error bar.
+
+    Raises:
+        TooFewImages: if a set holds fewer than two images.
+        NumericalError: if the moments are not finite.
+        UnknownName: if the method or dtype is unknown.
+    """
+    _require_sound(generated, reference)
+    if mean_dtype not in _MEAN_DTYPES:
+        raise UnknownName("dtype of the mean", mean_dtype, _MEAN_DTYPES)
+    if method not in METHODS:
+        raise UnknownName("method", method, METHODS)
+    if method == "sqrtm":
+        trace = trace_of_root_by_sqrtm(generated, reference)
+        return Score({"frechet": _assemble(generated, reference, trace, mean_dtype)})
+    coupling = couple(generated, reference, method)
+    delta = _mean_gap(generated, reference, mean_dtype)
+    sides = [
+        _Sampling.of(generated, coupling.spectrum, coupling.of_generated, delta),
+        _Sampling.of(reference, coupling.spectrum, coupling.of_reference, -delta),
+    ]
+    return Score(
+        {"frechet": _assemble(generated, reference, float(coupling.spectrum.sum()), mean_dtype)},
+        errors={"frechet": math.sqrt(sum(side.variance for side in sides))},
+        bias=_sum_or_none([side.bias for side in sides]),
+        contributions={
+            role: side.contributions
+            for role, side in zip(("generated", "reference"), sides, strict=True)
+            if side.contributions is not None
+        },
+        warnings=_warnings(generated, reference),
+    )
+
+
+def frechet_infinity(
+    generated: Gaussian,
+    reference: Gaussian,
+    *,
+    mean_dtype: str = "float64",
+    points: int = 15,
+    smallest: int = 5000,
+) -> Score:
+    """The Fréchet distance extrapolated to infinitely many generated images.
+
+    Chong and Forsyth 2020, arXiv:1911.07023: the bias falls as 1/n, so a line through the distances of
+    growing subsets, drawn against 1/n, meets 1/n = 0 at the value without it. The subsets are nested, and
+    which rows they hold depends on the image indices alone. The standard error adds the sampling of the
+    images, carried exactly through the fit, to the residual of the fit.
+
+    Args:
+        generated: moments and rows of the generated features; all rows must be at hand.
+        reference: moments and rows of the reference features; kept whole.
+        mean_dtype: as in :func:`frechet`.
+        points: number of subsets.
+        smallest: size of the smallest subset; half the images where there are fewer than twice as many.
+
+    Returns:
+        The intercept as ``frechet_inf``; beside it the distance at n, the slope of the line and, among the
+        errors, that of the fit alone. The bias is what the reference's finite n still adds.
+
+    Raises:
+        TooFewImages: if half the generated images are no more than the dimension.
+        UsageError: if rows are missing.
+    """
+    n, rows = generated.n, generated.rows
+    if rows is None or len(rows) != n:
+        raise UsageError("the extrapolation needs every generated feature row, not moments alone")
+    first = min(smallest, n // 2)
+    if first <= generated.dim:
+        raise TooFewImages(
+            "the extrapolation draws a line through subsets of half the images and more, each of which must be "
+            f"larger than the dimension, {generated.dim}: it needs {2 * generated.dim + 2} generated images, found {n}"
+        )
+    _require_sound(generated, reference)
+    coupling = couple(generated, reference)
+    delta = _mean_gap(generated, reference, mean_dtype)
+    sampling = _Sampling.of(generated, coupling.spectrum, coupling.of_generated, delta)
+    fixed = _Sampling.of(reference, coupling.spectrum, coupling.of_reference, -delta)
+    at_n = _assemble(generated, reference, float(coupling.spectrum.sum()), mean_dtype)
+
+    sizes = torch.linspace(first, n, points, dtype=torch.float64).round()
+    values = [*_nested_distances(rows, sizes.long().tolist()[:-1], generated.ddof, reference, mean_dtype), at_n]
+    fit = _Line.through(1 / sizes, torch.tensor(values, dtype=torch.float64))
+    # The distances of two nested subsets share the smaller one's images: their covariance is var / larger n.
+    shared = sampling.variance * n / torch.maximum(sizes[:, None], sizes)
+    variance = float(fit.weights @ shared @ fit.weights) + fixed.variance
+    return Score(
+        {"frechet_inf": fit.intercept, "frechet": at_n, "slope": fit.slope},
+        errors={
+            "frechet_inf": math.sqrt(variance + fit.variance),
+            "frechet": math.sqrt(sampling.variance + fixed.variance),
+            "fit": math.sqrt(fit.variance),
+        },
+        bias=fixed.bias,
+        warnings=_warnings(generated, reference),
+    )
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """What the finite size of one set does to the distance."""
+
+    variance: float  # of the distance
+    bias: float | None  # of the distance, to second order
+    contributions: Tensor | None  # of each row to the distance, to first order
+
+    @classmethod
+    def of(
+        cls, side: Gaussian, spectrum: Tensor, coordinates: Callable[[slice], Tensor], delta: Tensor
+    ) -> _Sampling:
+        """By the delta method on the functional of the distance.
+
+        First order, the influence of a centred row c: ``2 c.delta + c'(I - T)c``, about its mean. Second
+        order, the expected curvature of ``-2 tr M^(1/2)`` under the sampling of the covariance, where the
+        row enters M by ``s * w`` in its eigenbasis. Sets no larger than the dimension have no such
+        expansion; moments without rows are taken as those of a Gaussian.
+        """
+        size, n = len(spectrum), side.n
+        if n is None:
+            return cls(0.0, None, None)
+        if side.rows is None:
+            fourth = 1 + 2 * torch.eye(size, dtype=torch.float64, device=spectrum.device)
+            return cls(0.0, _curvature_bias(side.cov, spectrum, fourth) / n, None)
+        influence, fourth = [], torch.zeros(size, size, dtype=torch.float64, device=spectrum.device)
+        for start in range(0, len(side.rows), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            centred = side.centred(part)
+            squares = coordinates(part).square()
+            influence.append(2 * centred @ delta + centred.square().sum(1) - squares @ spectrum)
+            if side.over_determined:
+                fourth += linalg.product(squares.T, squares)
+        psi = torch.cat(influence)
+        bias = _curvature_bias(side.cov, spectrum, fourth / len(psi)) / n if side.over_determined else None
+        return cls(float(psi.var()) / n, bias, (psi - psi.mean()) / n)
+
+
+def _curvature_bias(cov: Tensor, spectrum: Tensor, fourth: Tensor) -> float:
+    """n times the second-order bias that the sampling of one set adds, given ``E w_i² w_j²`` as ``[r, r]``."""
+    sums = (spectrum[:, None] + spectrum).clamp_min(torch.finfo(spectrum.dtype).tiny)
+    curvature = spectrum[:, None] * spectrum / sums
+    excess = fourth - torch.eye(len(spectrum), dtype=fourth.dtype, device=fourth.device)
+    return float(cov.trace() + (curvature * excess).sum() / 2)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A least-squares line, with the weight that each point has in its intercept."""
+
+    intercept: float
+    slope: float
+    weights: Tensor
+    variance: float  # of the intercept, from the residuals
+
+    @classmethod
+    def through(cls, x: Tensor, y: Tensor) -> _Line:
+        design = torch.stack([torch.ones_like(x), x], 1)
+        inverse = torch.linalg.pinv(design)
+        intercept, slope = (inverse @ y).tolist()
+        residual = y - intercept - slope * x
+        variance = residual.square().sum() / max(len(x) - 2, 1) * inverse[0].square().sum()
+        return cls(intercept, slope, inverse[0], float(variance))
+
+
+def _nested_distances(
+    rows: Tensor, sizes: Sequence[int], ddof: int, reference: Gaussian, mean_dtype: str
+) -> Iterator[float]:
+    """Distances of the leading ``sizes`` rows, each moment sum growing from the one before."""
+    moments = Moments.of(rows[: sizes[0]])
+    for before, size in zip([sizes[0], *sizes], sizes, strict=False):
+        if size > before:
+            moments = moments + Moments.of(rows[before:size])
+        subset = Gaussian(size, moments.mean, moments.cov(ddof), ddof=ddof)
+        yield _assemble(subset, reference, trace_of_root(subset, reference), mean_dtype)
+
+
+def _mean_gap(generated: Gaussian, reference: Gaussian, mean_dtype: str) -> Tensor:
+    dtype = _MEAN_DTYPES[mean_dtype]
+    return generated.mean.to(dtype).double() - reference.mean.to(dtype).double()
+
+
+def _assemble(generated: Gaussian, reference: Gaussian, trace: float, mean_dtype: str) -> float:
+    gap = _mean_gap(generated, reference, mean_dtype)
+    return float(gap @ gap + generated.cov.trace() + reference.cov.trace()) - 2 * trace
+
+
+def _sum_or_none(terms: Sequence[float | None]) -> float | None:
+    known = [term for term in terms if term is not None]
+    return sum(known) if len(known) == len(terms) else None
+
+
+def _require_sound(generated: Gaussian, reference: Gaussian) -> None:
+    if generated.dim != reference.dim:
+        raise UsageError(f"features of {generated.dim} and of {reference.dim} dimensions do not compare")
+    for role, side in (("generated", generated), ("reference", reference)):
+        if side.n is not None and side.n < 2:
+            raise TooFewImages(f"a covariance needs at least 2 images, the {role} set has {side.n}")
+        if not bool(side.mean.isfinite().all() and side.cov.isfinite().all()):
+            raise NumericalError(f"the {role} moments hold NaN or infinity; check the features they were made from")
+
+
+def _warnings(generated: Gaussian, reference: Gaussian) -> tuple[str, ...]:
+    small = [
+        f"the {role} set has {side.n}"
+        for role, side in (("generated", generated), ("reference", reference))
+        if not side.over_determined
+    ]
+    if not small:
+        return ()
+    return (
+        f"too few images: {' and '.join(small)}, and below the feature dimension, {generated.dim}, the covariance "
+        "is singular and the distance mostly measures n. Compare only at equal n; use more images, or a metric "
+        "that is unbiased at small n, such as the kernel distance (KID).",
+    )

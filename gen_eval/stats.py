@@ -1,0 +1,139 @@
+"""The two statistics that every metric is made from. Both are commutative monoids.
+
+Streaming over batches, sharding over processes and merging files are all the same ``+``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gen_eval.errors import NumericalError, UsageError
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and scatter of feature rows, in float64.
+
+    The scatter is kept about the mean and merged by the pairwise update (Chan, Golub, LeVeque 1983),
+    so a large common offset of the features costs no digits.
+
+    Args:
+        n: number of rows.
+        mean: ``[d]`` float64.
+        scatter: ``[d, d]`` float64, the sum of outer products of the centred rows.
+    """
+
+    n: int
+    mean: Tensor
+    scatter: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Moments:
+        """The moments of ``[n, d]`` rows.
+
+        Raises:
+            NumericalError: if a feature is NaN or infinite.
+        """
+        _require_rows(rows)
+        rows = rows.double()
+        mean = rows.mean(0)
+        if not bool(mean.isfinite().all()):
+            raise NumericalError(non_finite(rows))
+        centred = rows - mean
+        return cls(len(rows), mean, centred.T @ centred)
+
+    @property
+    def dim(self) -> int:
+        """Number of features."""
+        return len(self.mean)
+
+    def cov(self, ddof: int = 1) -> Tensor:
+        """The covariance, ``[d, d]`` float64, divided by ``n - ddof``."""
+        if self.n <= ddof:
+            raise UsageError(f"a covariance needs more than {ddof} rows, found {self.n}")
+        return self.scatter / (self.n - ddof)
+
+    def __add__(self, other: Moments) -> Moments:
+        if self.dim != other.dim:
+            raise UsageError(f"moments of {self.dim} and of {other.dim} features do not add")
+        n = self.n + other.n
+        gap = other.mean - self.mean
+        mean = self.mean + gap * (other.n / n)
+        scatter = self.scatter + other.scatter
+        scatter.addr_(gap, gap, alpha=self.n * other.n / n)
+        return Moments(n, mean, scatter)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Up to ``limit`` feature rows, chosen by a hash of the image's index.
+
+    Which rows are kept depends on the indices alone: not on order, batches or processes. Rows stand in
+    the order of their hash, so any leading part of a sample is itself a uniform subset.
+
+    Args:
+        rows: ``[k, d]`` float32.
+        index: ``[k]`` int64, the images that the rows belong to.
+        limit: the most rows to keep; ``None`` keeps all.
+    """
+
+    rows: Tensor
+    index: Tensor
+    limit: int | None
+
+    @classmethod
+    def of(cls, rows: Tensor, index: Tensor, limit: int | None) -> Sample:
+        """The sample of ``[n, d]`` rows that belong to the images ``index``, ``[n]``."""
+        _require_rows(rows)
+        if index.shape != rows.shape[:1]:
+            raise UsageError(f"{len(rows)} rows need as many indices, found {tuple(index.shape)}")
+        index = index.to(rows.device)
+        order = torch.argsort(_hash(index))[:limit]
+        return cls(rows[order].float(), index[order], limit)
+
+    @property
+    def n(self) -> int:
+        """Number of rows held."""
+        return len(self.rows)
+
+    def head(self, k: int) -> Tensor:
+        """``k`` rows, a uniform subset that is the same on every machine, ``[k, d]``."""
+        if k > self.n:
+            raise UsageError(f"asked for {k} rows of a sample of {self.n}")
+        return self.rows[:k]
+
+    def __add__(self, other: Sample) -> Sample:
+        if self.limit != other.limit:
+            raise UsageError(f"samples limited to {self.limit} and to {other.limit} rows do not add")
+        rows = torch.cat([self.rows, other.rows])
+        return Sample.of(rows, torch.cat([self.index, other.index]), self.limit)
+
+
+def non_finite(rows: Tensor) -> str:
+    """Says where features are not finite."""
+    bad = (~rows.isfinite().all(1)).nonzero().flatten()
+    return (
+        f"{len(bad)} of {len(rows)} feature rows hold NaN or infinity (first: row {int(bad[0])}); "
+        "check the images and the extractor's weights"
+    )
+
+
+def _require_rows(rows: Tensor) -> None:
+    if rows.ndim != 2 or rows.shape[0] == 0:
+        raise UsageError(f"features must be [n, d] with n > 0, found shape {tuple(rows.shape)}")
+
+
+def _hash(index: Tensor) -> Tensor:
+    """The splitmix64 finaliser (Steele, Lea, Flood 2014), as signed int64."""
+    z = index + -7046029254386353131  # the golden ratio in 64 bits
+    z = (z ^ _shift_right(z, 30)) * -4658895280553007687
+    z = (z ^ _shift_right(z, 27)) * -7723592293110705685
+    return z ^ _shift_right(z, 31)
+
+
+def _shift_right(z: Tensor, by: int) -> Tensor:
+    """Logical shift: torch's is arithmetic, which drags the sign in."""
+    return (z >> by) & ((1 << (64 - by)) - 1)

@@ -1,0 +1,124 @@
+"""datasets: the parsers on small or synthetic archives, and the real ones where they can be had."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+
+from gen_eval import datasets
+from gen_eval.datasets import DATASETS, load
+from gen_eval.errors import FetchError, UnknownName, UsageError
+
+
+def real(name, split):
+    try:
+        return load(name, split)
+    except FetchError as error:
+        pytest.skip(str(error))
+
+
+def write_tar(path, members):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+def test_unknown_name_and_split():
+    with pytest.raises(UnknownName, match="did you mean 'cifar10'"):
+        load("cifar-10")
+    with pytest.raises(UsageError, match="no split 'test': known: train, all"):
+        load("mnist-5k", "test")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_rows_are_complete(name):
+    row = DATASETS[name]
+    assert row.asset.name == name
+    assert set(row.sizes) <= {"train", "test"}
+    assert len(row.classes) == 10
+    assert all(len(source.sha256) == 64 for source in row.asset.sources)
+
+
+@pytest.mark.parametrize("content", [b"not a tar", b""], ids=["garbage", "empty"])
+def test_wrong_file_of_the_user_is_named(tmp_path, monkeypatch, content):
+    own = tmp_path / "own.tgz"
+    own.write_bytes(content)
+    monkeypatch.setenv("GEN_EVAL_CIFAR10", str(own))
+    with pytest.raises(FetchError, match=r"own\.tgz cannot be read as cifar10"):
+        load("cifar10")
+
+
+def test_archive_that_lacks_a_batch(tmp_path, monkeypatch):
+    write_tar(tmp_path / "own.tgz", {"cifar-10-batches-bin/readme.html": b"hello"})
+    monkeypatch.setenv("GEN_EVAL_CIFAR10", str(tmp_path / "own.tgz"))
+    with pytest.raises(FetchError, match="does not hold all of cifar10"):
+        load("cifar10", "test")
+
+
+def test_official_cifar10_layout(tmp_path, monkeypatch):
+    """Records of a label and three planes: each archive member is told by its own label and colours."""
+    monkeypatch.setattr(datasets, "_CIFAR10_BATCH", 2)
+    small = DATASETS["cifar10"]
+    small = datasets.DatasetSource(
+        small.asset, {"train": 10, "test": 2}, small.shape, small.classes, small.read
+    )
+    monkeypatch.setitem(DATASETS, "cifar10", small)
+
+    def records(base):
+        planes = [np.full(1024, base + channel, np.uint8) for channel in range(3)]
+        planes[0][1] = 200  # second pixel of the first row
+        record = np.concatenate([np.array([base % 10], np.uint8), *planes]).tobytes()
+        return record * 2
+
+    names = {"test_batch": 60, **{f"data_batch_{k}": 10 * k + k for k in range(1, 6)}}
+    write_tar(tmp_path / "c.tgz", {f"cifar-10-batches-bin/{n}.bin": records(b) for n, b in names.items()})
+    monkeypatch.setenv("GEN_EVAL_CIFAR10", str(tmp_path / "c.tgz"))
+    data = load("cifar10", "all")
+    assert data.labels.tolist() == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 0, 0]
+    assert data.images[2, 5, 7].tolist() == [22, 23, 24]
+    assert data.images[-1, 5, 7].tolist() == [60, 61, 62]
+    assert data.images[0, 0, 1].tolist() == [200, 12, 13]
+
+
+@pytest.mark.network
+def test_mnist_5k():
+    data = real("mnist-5k", "all")
+    assert data.images.shape == (5000, 28, 28, 1)
+    assert data.images.dtype == np.uint8
+    assert data.labels.dtype == np.int64
+    assert np.bincount(data.labels).tolist() == [500] * 10
+    assert data.images.max() == 255
+
+
+@pytest.mark.network
+def test_mnist_and_its_5k():
+    train, test = real("mnist", "train"), real("mnist", "test")
+    assert np.bincount(train.labels)[:3].tolist() == [5923, 6742, 5958]
+    assert np.bincount(test.labels)[:3].tolist() == [980, 1135, 1032]
+    assert train.images.mean() / 255 == pytest.approx(0.1306604762738429)
+    known = {image.tobytes(): label for image, label in zip(train.images, train.labels, strict=True)}
+    small = real("mnist-5k", "train")
+    assert all(
+        known[image.tobytes()] == label for image, label in zip(small.images, small.labels, strict=True)
+    )
+
+
+@pytest.mark.network
+def test_cifar10():
+    data = real("cifar10", "all")
+    train = data.images[:50_000]
+    assert data.images.shape == (60_000, 32, 32, 3)
+    mean = np.mean([batch.mean((0, 1, 2)) for batch in np.split(train, 50)], axis=0) / 255
+    assert mean == pytest.approx([0.49139968, 0.48215841, 0.44653091], abs=1e-8)
+    assert np.bincount(data.labels[:50_000]).tolist() == [5000] * 10
+    assert np.bincount(data.labels[50_000:]).tolist() == [1000] * 10
+    assert [data.classes[label] for label in data.labels[:3]] == ["frog", "truck", "truck"]
+    assert [data.classes[label] for label in data.labels[50_000:50_003]] == ["cat", "ship", "ship"]
+    test = load("cifar10", "test")
+    assert np.array_equal(test.images, data.images[50_000:])
+    assert np.array_equal(test.labels, data.labels[50_000:])
