@@ -76,7 +76,7 @@ class Sample:
 
     Args:
         rows: ``[k, d]`` float32.
-        index: ``[k]`` int64, the images that the rows belong to.
+        index: ``[k]`` int64 on the CPU, the images that the rows belong to.
         limit: the most rows to keep; ``None`` keeps all.
     """
 
@@ -90,9 +90,8 @@ class Sample:
         _require_rows(rows)
         if index.shape != rows.shape[:1]:
             raise UsageError(f"{len(rows)} rows need as many indices, found {tuple(index.shape)}")
-        index = index.to(rows.device)
         order = torch.argsort(_hash(index))[:limit]
-        return cls(rows[order].float(), index[order], limit)
+        return cls(rows[order.to(rows.device)].float(), index[order], limit)
 
     @property
     def n(self) -> int:
@@ -110,6 +109,53 @@ class Sample:
             raise UsageError(f"samples limited to {self.limit} and to {other.limit} rows do not add")
         rows = torch.cat([self.rows, other.rows])
         return Sample.of(rows, torch.cat([self.index, other.index]), self.limit)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is known of one set's features at one tap.
+
+    Args:
+        n: number of images; ``None`` for statistics of another tool that do not say.
+        moments: of all of them.
+        sample: a bounded subset of the rows, or all; ``None`` where only moments are known.
+    """
+
+    n: int | None
+    moments: Moments
+    sample: Sample | None = None
+
+
+class SampleBuilder:
+    """Fills a :class:`Sample` of the images ``0 .. n - 1`` as their rows come, in no more memory than it needs.
+
+    Args:
+        n: number of images.
+        dim: number of features.
+        limit: the most rows to keep; ``None`` keeps all.
+        device: where the rows are kept.
+    """
+
+    def __init__(self, n: int, dim: int, limit: int | None, device: torch.device) -> None:
+        self._limit = limit
+        self._index = torch.argsort(_hash(torch.arange(n)))[:limit]
+        self._place = torch.full((n,), -1)
+        self._place[self._index] = torch.arange(len(self._index))
+        self._rows = torch.empty(len(self._index), dim, device=device)
+        self._filled = torch.zeros(len(self._index), dtype=torch.bool)
+
+    def put(self, rows: Tensor, index: Tensor) -> None:
+        """Keep those of the ``[b, d]`` rows of images ``index`` that belong to the sample."""
+        place = self._place[index]
+        kept = place >= 0
+        self._rows[place[kept].to(self._rows.device)] = rows[kept.to(rows.device)].to(self._rows.device)
+        self._filled[place[kept]] = True
+
+    def finish(self) -> Sample:
+        """The sample, less the rows that never came."""
+        if bool(self._filled.all()):
+            return Sample(self._rows, self._index, self._limit)
+        return Sample(self._rows[self._filled.to(self._rows.device)], self._index[self._filled], self._limit)
 
 
 def non_finite(rows: Tensor) -> str:

@@ -10,24 +10,9 @@ from gen_eval.errors import UnknownName
 from gen_eval.metrics.frechet import frechet, frechet_infinity
 from gen_eval.metrics.gaussian import Gaussian
 from gen_eval.metrics.score import Score
-from gen_eval.stats import Moments, Sample
+from gen_eval.stats import Features
 
-__all__ = ["ALIASES", "METRICS", "Features", "Measure", "Metric", "Score", "find_measure"]
-
-
-@dataclass(frozen=True)
-class Features:
-    """What is known of one set's features at one tap.
-
-    Args:
-        n: number of images; ``None`` for statistics of another tool that do not say.
-        moments: of all of them.
-        sample: a bounded subset of the rows, or all; ``None`` where only moments are known.
-    """
-
-    n: int | None
-    moments: Moments
-    sample: Sample | None = None
+__all__ = ["ALIASES", "METRICS", "Measure", "Metric", "Score", "find_measure"]
 
 
 class Compute(Protocol):
@@ -118,14 +103,26 @@ ALIASES: dict[str, tuple[str, str, str]] = {
 
 
 def find_measure(name: str | Measure) -> Measure:
-    """The measure of a name, which is an alias such as ``"fid"``; a :class:`Measure` is returned as it is.
+    """The measure of a name; a :class:`Measure` is returned as it is.
+
+    Args:
+        name: an alias such as ``"fid"``, or ``"METRIC:EXTRACTOR"`` or ``"METRIC:EXTRACTOR/TAP"``.
 
     Raises:
         UnknownName: if there is none, with the nearest name there is.
+
+    >>> find_measure("frechet:pixels").tap
+    'pool'
     """
     if isinstance(name, Measure):
         return name
-    if name not in ALIASES:
+    if name in ALIASES:
+        metric, extractor, tap = ALIASES[name]
+    elif ":" in name:
+        metric, _, seen_through = name.partition(":")
+        extractor, _, tap = seen_through.partition("/")
+    else:
         raise UnknownName("measure", name, ALIASES)
-    metric, extractor, tap = ALIASES[name]
-    return Measure(name, METRICS[metric], extractor, tap)
+    if metric not in METRICS:
+        raise UnknownName("metric", metric, METRICS)
+    return Measure(name, METRICS[metric], extractor, tap or "pool")

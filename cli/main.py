@@ -1,0 +1,61 @@
+"""The entry point ``geneval``. Verbs are imported when they are run, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from gen_eval.errors import GenEvalError
+
+# verb: (module, attribute, one line of help)
+VERBS = {
+    "demo": ("demo", "demo", "Run the main job on real digits, and draw what FID sees."),
+    "fid": ("fid", "fid", "Fréchet Inception Distance between two sets of images."),
+    "fid-inf": ("fid", "fid_inf", "The same, extrapolated to infinitely many generated images."),
+    "list": ("list", "list_", "Show the measures, extractors and protocols."),
+    "stats": ("stats", "stats", "Measure a set once, for any later use as a reference."),
+    "weights": ("weights", "weights", "List, fetch, add and verify network weights."),
+}
+
+
+class Verbs(click.Group):
+    """A group that knows its commands by name, and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All verbs."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one verb."""
+        if cmd_name not in VERBS:
+            return None
+        module, attribute, _ = VERBS[cmd_name]
+        command = getattr(importlib.import_module(f"gen_eval_cli.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in ``--help``, without importing the verbs."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, _, line) in VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="gen_eval", prog_name="geneval")
+def cli() -> None:
+    """Evaluate generative image models.
+
+    Every number comes with its error bar and the terms it was measured on.
+    """
+
+
+def main() -> None:
+    """Run the command line: 0 for success, 1 for an error, 2 for a wrong command line."""
+    try:
+        cli(prog_name="geneval")
+    except GenEvalError as error:
+        click.secho("error: ", fg="red", bold=True, err=True, nl=False)
+        click.echo(str(error), err=True)
+        sys.exit(1)

@@ -1,0 +1,66 @@
+"""``geneval stats``: measure a set once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gen_eval_cli.options import extraction_options
+
+
+@click.command()
+@click.argument("images")
+@extraction_options
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write, .safetensors."
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(0),
+    default=10_000,
+    show_default=True,
+    help="The most feature rows to keep beside the moments: they give error bars, and FID below 2048 images.",
+)
+@click.option("--tap", "taps", multiple=True, default=("pool",), show_default=True, help="Features to keep.")
+def stats(
+    images: str,
+    out: Path,
+    rows: int,
+    taps: tuple[str, ...],
+    protocol: str,
+    weights: Path | None,
+    device: str | None,
+    offline: bool | None,
+    **options: Any,
+) -> None:
+    """Measure IMAGES and write statistics that `geneval fid` takes in place of a folder."""
+    from gen_eval_cli.allocator import keep_freed_memory
+    from gen_eval_cli.console import progress_bar
+
+    from gen_eval import store
+    from gen_eval.evaluation import pick_device
+    from gen_eval.extractors import find_extractor
+    from gen_eval.images import open_images
+    from gen_eval.protocols import find_protocol
+    from gen_eval.summary import Request, summarize
+
+    keep_freed_memory()
+    store.require_name(out)
+    opened = open_images(images)
+    terms = find_protocol(protocol)
+    with progress_bar() as progress:
+        extractor = find_extractor("inception")(
+            weights=weights,
+            taps=taps,
+            resize=terms.resize,
+            normalize=terms.normalize,
+            device=pick_device(device),
+            offline=offline,
+            progress=progress,
+        )
+        summary = summarize(opened, [Request(extractor, taps)], rows=rows, progress=progress, **options)
+    store.save(summary, out)
+    count = next(iter(summary.features.values())).n
+    click.echo(f"{out}  {count:,} images  {protocol}  sha256 {summary.digest[:12]}")

@@ -1,0 +1,160 @@
+"""A number, how sure it is, and the terms it was measured on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from gen_eval.errors import IncomparableError
+from gen_eval.spec import Spec
+
+
+@dataclass(frozen=True)
+class SetInfo:
+    """Which images stood in one role.
+
+    Args:
+        name: what the user called the set.
+        digest: sha256 over its content.
+        n: number of images measured; ``None`` if statistics of another tool do not say.
+        skipped: number of corrupt files left out.
+        notes: how many images decoding changed, by what it changed.
+        claimed: whether the terms are only what the user says of a file of another tool.
+    """
+
+    name: str
+    digest: str
+    n: int | None
+    skipped: int = 0
+    notes: Mapping[str, int] = field(default_factory=dict)
+    claimed: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured value.
+
+    Args:
+        measure: what was asked for, such as ``"fid"``.
+        metric: the row of the metric table behind it.
+        version: of the metric's numbers.
+        better: ``"lower"`` or ``"higher"``.
+        params: the metric's parameters.
+        protocol: the name of the settings.
+        spec: what produced the features.
+        tap: which features of the extractor.
+        sets: by role, which images.
+        values: the numbers; the metric's own first.
+        errors: the standard errors of those that have one.
+        bias: by how much the value is expected to exceed that of infinitely many images, if known.
+        warnings: reasons to read the value with care.
+        cite: the paper.
+        made_with: versions and device.
+        seconds: what the metric took once the features were there.
+        contributions: by role, image indices ``[k]`` and how much each raises the value, ``[k]``.
+    """
+
+    measure: str
+    metric: str
+    version: int
+    better: str
+    params: Mapping[str, Any]
+    protocol: str
+    spec: Spec
+    tap: str
+    sets: Mapping[str, SetInfo]
+    values: Mapping[str, float]
+    errors: Mapping[str, float]
+    bias: float | None
+    warnings: Sequence[str]
+    cite: str
+    made_with: Mapping[str, str]
+    seconds: float
+    contributions: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def value(self) -> float:
+        """The number asked for."""
+        return next(iter(self.values.values()))
+
+    @property
+    def error(self) -> float | None:
+        """Its standard error, where there is one."""
+        return self.errors.get(next(iter(self.values)))
+
+    def worst(self, k: int, role: str = "generated") -> list[tuple[int, float]]:
+        """The images that raise the value most: ``(index, contribution)``, largest first."""
+        if role not in self.contributions:
+            return []
+        index, contribution = self.contributions[role]
+        order = contribution.argsort(descending=True)[:k].cpu()
+        return [(int(index[i]), float(contribution[i])) for i in order]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the contributions, as plain data."""
+        return {
+            "measure": self.measure,
+            "value": self.value,
+            "standard_error": self.error,
+            "bias": self.bias,
+            "values": dict(self.values),
+            "errors": dict(self.errors),
+            "better": self.better,
+            "metric": self.metric,
+            "version": self.version,
+            "params": dict(self.params),
+            "protocol": self.protocol,
+            "spec": {**self.spec.to_json(), "digest": self.spec.digest},
+            "tap": self.tap,
+            "sets": {role: dict(vars(info)) for role, info in self.sets.items()},
+            "warnings": list(self.warnings),
+            "cite": self.cite,
+            "made_with": dict(self.made_with),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def json_line(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.to_json())
+
+
+def require_comparable(results: Sequence[Result]) -> None:
+    """Refuse to set numbers side by side that were measured on different terms.
+
+    Equal must be: measure, metric version and parameters, spec, tap, the reference's content and n, and
+    the generated n, since the distances are biased in n. Versions of libraries and the device may differ.
+
+    Raises:
+        IncomparableError: names each term that differs.
+    """
+    for other in results[1:]:
+        differences = list(_differences(results[0], other))
+        if differences:
+            raise IncomparableError(
+                f"{results[0].measure} of {_generated(results[0])} and {other.measure} of {_generated(other)} are not "
+                "comparable:\n" + "\n".join(f"  {line}" for line in differences) + "\nMeasure both on the same terms."
+            )
+
+
+def _differences(a: Result, b: Result) -> list[str]:
+    terms = {
+        "measure": (a.measure, b.measure),
+        "metric version": (f"{a.metric} {a.version}", f"{b.metric} {b.version}"),
+        "parameters": (dict(a.params), dict(b.params)),
+        "tap": (a.tap, b.tap),
+        "roles": (sorted(a.sets), sorted(b.sets)),
+    }
+    for role in sorted(set(a.sets) & set(b.sets)):
+        terms[f"{role} n"] = (a.sets[role].n, b.sets[role].n)
+        if role != "generated":
+            terms[f"{role} images"] = (a.sets[role].digest[:16], b.sets[role].digest[:16])
+    lines = [f"{name}: {left} against {right}" for name, (left, right) in terms.items() if left != right]
+    return lines + a.spec.differences(b.spec)
+
+
+def _generated(result: Result) -> str:
+    return result.sets["generated"].name if "generated" in result.sets else "?"

@@ -1,0 +1,192 @@
+"""The one pass: each image is decoded once, resized once a distinct resize, and sent once through each extractor."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+
+import torch
+from torch import Tensor
+
+from gen_eval import resize
+from gen_eval.errors import CorruptImages, IncomparableError
+from gen_eval.extractors import Extractor
+from gen_eval.images import Images, stream
+from gen_eval.images.protocol import Pixels
+from gen_eval.progress import Progress, silent
+from gen_eval.spec import Resize, Spec
+from gen_eval.stats import Features, Moments, SampleBuilder
+
+# Rows gathered before they are added to the moments: a rank-one update at a time would be all overhead.
+_BLOCK = 512
+DEFAULT_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is known of a set of images.
+
+    Args:
+        name: what the user called the set.
+        digest: sha256 over the content of its images in order; empty if it came without.
+        features: by the spec and tap that they were measured with.
+        made_with: versions and device, for the record.
+        skipped: ``(label, reason)`` of the files left out as corrupt.
+        notes: how many images decoding changed, by what it changed.
+        claimed: whether the spec is only what the user says, as with files of other tools.
+    """
+
+    name: str
+    digest: str
+    features: Mapping[tuple[Spec, str], Features]
+    made_with: Mapping[str, str]
+    skipped: Sequence[tuple[str, str]] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
+    claimed: bool = False
+
+    def require(self, spec: Spec, tap: str) -> Features:
+        """The features measured on exactly these terms.
+
+        Raises:
+            IncomparableError: if there are none; names each term that differs, and the cure.
+        """
+        if (spec, tap) in self.features:
+            return self.features[spec, tap]
+        lines = [f"the statistics of {self.name} were not measured on the terms asked for ({spec.name}, {tap}):"]
+        for other, other_tap in self.features:
+            differences = other.differences(spec)
+            if other_tap != tap:
+                differences.append(f"tap: {other_tap} against {tap}")
+            lines += [f"  {difference}" for difference in differences]
+        raise IncomparableError(
+            "\n".join(lines) + "\nMeasure both sets under one protocol: choose that of the statistics with --protocol, "
+            "or make them anew with `geneval stats`."
+        )
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to read from one extractor in a pass."""
+
+    extractor: Extractor
+    taps: tuple[str, ...]
+
+
+def summarize(
+    images: Images,
+    requests: Sequence[Request],
+    *,
+    rows: int | None = DEFAULT_ROWS,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    skip_corrupt: bool = False,
+    progress: Progress = silent,
+) -> Summary:
+    """Pass over a set of images once and keep what metrics need of it.
+
+    Args:
+        images: the set.
+        requests: extractors and their taps.
+        rows: the most feature rows to keep of each tap; ``None`` keeps all.
+        batch_size: images that go through the network together; by default what suits the device. It changes
+            results by float rounding only.
+        workers: decoding threads; by default what suits the machine.
+        skip_corrupt: leave broken files out instead of stopping.
+        progress: told of images as they are done.
+
+    Raises:
+        CorruptImages: if files are broken and ``skip_corrupt`` is false.
+        NumericalError: if features are not finite.
+    """
+    if not skip_corrupt and (broken := images.check(silent)):
+        raise CorruptImages(images.name, broken)
+    on_cpu = all(request.extractor.device.type == "cpu" for request in requests)
+    resizes = {request.extractor.resize for request in requests}
+
+    def prepare(pixels: Pixels) -> dict[Resize, Tensor]:
+        return {one: resize.prepare(pixels, one.size, one.kernel) for one in resizes}
+
+    gathers = [
+        _Gather(request.extractor, tap, len(images), rows) for request in requests for tap in request.taps
+    ]
+    digest, notes, skipped, done = hashlib.sha256(), Counter[str](), list[tuple[str, str]](), 0
+    chunks = stream(
+        images,
+        range(len(images)),
+        batch_size=batch_size or (16 if on_cpu else 64),
+        workers=default_workers() if workers is None else workers,
+        prepare=prepare,
+        skip_corrupt=skip_corrupt,
+    )
+    progress(images.name, 0, len(images), "image")
+    for chunk in chunks:
+        if chunk.items:
+            for request in requests:
+                extractor = request.extractor
+                size, kernel = extractor.resize.size, extractor.resize.kernel
+                prepared = [item[extractor.resize] for item in chunk.items]
+                features = extractor(resize.finish(prepared, size, kernel, extractor.device), request.taps)
+                for gather in gathers:
+                    if gather.extractor is extractor:
+                        gather.add(features[gather.tap], chunk.index)
+        digest.update(b"".join(chunk.digests))
+        notes += chunk.notes
+        skipped += chunk.broken
+        done += len(chunk.items) + len(chunk.broken)
+        progress(images.name, done, len(images), "image")
+    if len(skipped) == len(images):
+        raise CorruptImages(images.name, skipped)
+    return Summary(
+        name=images.name,
+        digest=digest.hexdigest(),
+        features={(gather.extractor.spec(gather.tap), gather.tap): gather.finish() for gather in gathers},
+        made_with=made_with(requests[0].extractor.device),
+        skipped=tuple(skipped),
+        notes=dict(notes),
+    )
+
+
+class _Gather:
+    """The features of one tap, as they come."""
+
+    def __init__(self, extractor: Extractor, tap: str, n: int, rows: int | None) -> None:
+        self.extractor = extractor
+        self.tap = tap
+        self._moments: Moments | None = None
+        self._pending: list[Tensor] = []
+        self._sample = SampleBuilder(n, extractor.taps[tap], rows, extractor.device)
+
+    def add(self, features: Tensor, index: Tensor) -> None:
+        self._sample.put(features, index)
+        self._pending.append(features)
+        if sum(map(len, self._pending)) >= _BLOCK:
+            self._flush()
+
+    def finish(self) -> Features:
+        self._flush()
+        assert self._moments is not None  # summarize() refuses a set without a readable image
+        return Features(self._moments.n, self._moments, self._sample.finish())
+
+    def _flush(self) -> None:
+        if self._pending:
+            block = Moments.of(torch.cat(self._pending))
+            self._moments = block if self._moments is None else self._moments + block
+            self._pending.clear()
+
+
+def default_workers() -> int:
+    """Decoding threads that keep a network fed: the cores at hand, and no more than helps."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 16)
+
+
+def made_with(device: torch.device) -> dict[str, str]:
+    """Versions and device, which may move a number by rounding and are recorded with it."""
+    packages = ("gen_eval", "torch", "numpy", "scipy", "pillow")
+    on = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {**{name: metadata.version(name) for name in packages}, "device": f"{device.type} ({on})"}
