@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import click
+from gen_eval_cli.allocator import keep_freed_memory
+from gen_eval_cli.console import progress_bar
 
 from gen_eval import store
 from gen_eval.datasets import load
@@ -20,8 +22,6 @@ from gen_eval.images import open_images
 from gen_eval.metrics import find_measure
 from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
 from gen_eval.summary import Request, Summary, summarize
-from gen_eval_cli.allocator import keep_freed_memory
-from gen_eval_cli.console import progress_bar
 
 PUBLISHED = 3.1508
 TOLERANCE = 0.003
@@ -29,23 +29,33 @@ TOLERANCE = 0.003
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
-@click.option("--stats", type=click.Path(path_type=Path, file_okay=False), help="Keep the statistics in this folder.")
+@click.option(
+    "--stats", type=click.Path(path_type=Path, file_okay=False), help="Keep the statistics in this folder."
+)
 @click.option("--device", help="cpu or cuda.")
 def main(out: Path, stats: Path | None, device: str | None) -> None:
     keep_freed_memory()
     started = time.perf_counter()
     with progress_bar() as progress:
         (extractor,) = load_extractors(
-            [find_measure("fid")], find_protocol(DEFAULT_PROTOCOL), None, pick_device(device), progress=progress
+            [find_measure("fid")],
+            find_protocol(DEFAULT_PROTOCOL),
+            None,
+            pick_device(device),
+            progress=progress,
         ).values()
         summaries: dict[str, Summary] = {}
         for split in ("train", "test"):
             images = open_images(load("cifar10", split).images, name=f"cifar10 {split}")
-            summaries[split] = summarize(images, [Request(extractor, ("pool",))], rows=None, progress=progress)
+            summaries[split] = summarize(
+                images, [Request(extractor, ("pool",))], rows=None, progress=progress
+            )
             if stats:
                 stats.mkdir(parents=True, exist_ok=True)
                 store.save(summaries[split], stats / f"cifar10-{split}.safetensors")
-    results = evaluate(["fid", "fid-inf"], generated=summaries["train"], reference=summaries["test"], device=device)
+    results = evaluate(
+        ["fid", "fid-inf"], generated=summaries["train"], reference=summaries["test"], device=device
+    )
     gap = results[0].value - PUBLISHED
     record = {
         "command": "python benchmarks/anchor.py",

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
-from rich.progress import Task
 from rich.table import Table
 from rich.text import Text
 
@@ -38,7 +37,12 @@ class _Amount(ProgressColumn):
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """A :class:`gen_eval.progress.Progress` that draws bars on standard error while it is open."""
-    columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeRemainingColumn(elapsed_when_finished=True))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        _Amount(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
     with Bars(*columns, console=Console(stderr=True), speed_estimate_period=20) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -76,8 +80,12 @@ def _show_terms(result: Result, console: Console) -> None:
     for role, info in result.sets.items():
         terms.add_row(role, f"{info.name}  {_count(info)}  sha256 {info.digest[:12]}")
     spec = result.spec
-    weights = f"weights {spec.weights}" + (" (claimed)" if any(s.claimed for s in result.sets.values()) else "")
-    terms.add_row("features", f"{spec.name} {result.tap}, {spec.resize}, {spec.normalize}, {spec.precision}, {weights}")
+    weights = f"weights {spec.weights}" + (
+        " (claimed)" if any(s.claimed for s in result.sets.values()) else ""
+    )
+    terms.add_row(
+        "features", f"{spec.name} {result.tap}, {spec.resize}, {spec.normalize}, {spec.precision}, {weights}"
+    )
     terms.add_row("protocol", result.protocol)
     console.print(terms, soft_wrap=True)
 

@@ -7,13 +7,15 @@ from typing import Any
 
 import click
 
-from gen_eval_cli.options import Command, extraction_options
+from .options import Command, extraction_options
 
 
 def _distance_options(command: Command) -> Command:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output."),
-        click.option("--reference-n", type=click.IntRange(2), help="Images behind a {mu, sigma} REAL, if known."),
+        click.option(
+            "--reference-n", type=click.IntRange(2), help="Images behind a {mu, sigma} REAL, if known."
+        ),
         extraction_options,
         click.argument("fake"),
         click.argument("real"),
@@ -24,7 +26,9 @@ def _distance_options(command: Command) -> Command:
 
 @click.command()
 @_distance_options
-@click.option("--worst", type=click.IntRange(1), metavar="K", help="Also draw the K images of FAKE that raise FID most.")
+@click.option(
+    "--worst", type=click.IntRange(1), metavar="K", help="Also draw the K images of FAKE that raise FID most."
+)
 @click.option(
     "--worst-out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -39,6 +43,7 @@ def fid(real: str, fake: str, as_json: bool, worst: int | None, worst_out: Path,
     stats`, or {mu, sigma} .npz of pytorch-fid, clean-fid and TTUR.
     """
     if worst:
+        _require_images(fake)
         options["rows"] = None  # every image is to have its contribution
     result = _run("fid", real, fake, as_json, options)
     if worst:
@@ -56,10 +61,10 @@ def fid_inf(real: str, fake: str, as_json: bool, **options: Any) -> None:
 
 
 def _run(measure: str, real: str, fake: str, as_json: bool, options: dict[str, Any]) -> Any:
-    from gen_eval_cli.allocator import keep_freed_memory
-    from gen_eval_cli.console import progress_bar, show_results
-
     from gen_eval.evaluation import evaluate
+
+    from .allocator import keep_freed_memory
+    from .console import progress_bar, show_results
 
     keep_freed_memory()
     with progress_bar() as progress:
@@ -68,16 +73,23 @@ def _run(measure: str, real: str, fake: str, as_json: bool, options: dict[str, A
     return results[0]
 
 
+def _require_images(fake: str) -> None:
+    from gen_eval.store import is_statistics
+
+    if is_statistics(Path(fake)):
+        raise click.UsageError(f"--worst draws images, and {fake} holds their statistics only")
+
+
 def _draw_worst(result: Any, fake: str, k: int, out: Path) -> None:
-    from gen_eval.images import open_images
-    from gen_eval_cli.pictures import draw_grid
+    from gen_eval.images import Decoded, open_images
+
+    from .pictures import draw_grid
 
     images = open_images(fake)
     worst = result.worst(k)
-    if not worst:
-        raise click.UsageError("--worst needs the images of FAKE, not their statistics")
-    pixels = [image.pixels for image in images.read([index for index, _ in worst])]
-    draw_grid(pixels, [f"+{contribution:.3g}" for _, contribution in worst], out)
-    click.echo(f"drew {out}: the images that raise FID most, by how much", err=True)
+    read = images.read([index for index, _ in worst])
+    pixels = [image.pixels for image in read if isinstance(image, Decoded)]
+    draw_grid(pixels, [f"{contribution:+.3g}" for _, contribution in worst], out)
+    click.echo(f"{out} shows the images that raise FID most:", err=True)
     for index, contribution in worst:
         click.echo(f"  {contribution:+.4g}  {images.label(index)}", err=True)

@@ -13,8 +13,8 @@ def list_() -> None:
     from gen_eval.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
     click.secho("measures", bold=True)
-    for name, (metric, extractor, tap) in ALIASES.items():
-        click.echo(f"  {name:30}{metric} through {extractor} {tap}")
+    for name, (through, extractor, tap) in ALIASES.items():
+        click.echo(f"  {name:30}{through} through {extractor} {tap}")
     click.secho("metrics", bold=True)
     for metric in METRICS.values():
         click.echo(f"  {metric.name:30}version {metric.version}, {metric.better} is better; {metric.cite}")

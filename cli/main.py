@@ -32,7 +32,7 @@ class Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         module, attribute, _ = VERBS[cmd_name]
-        command = getattr(importlib.import_module(f"gen_eval_cli.{module}"), attribute)
+        command = getattr(importlib.import_module(f".{module}", __package__), attribute)
         assert isinstance(command, click.Command)
         return command
 

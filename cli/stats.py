@@ -7,14 +7,18 @@ from typing import Any
 
 import click
 
-from gen_eval_cli.options import extraction_options
+from .options import extraction_options
 
 
 @click.command()
 @click.argument("images")
 @extraction_options
 @click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write, .safetensors."
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write, .safetensors.",
 )
 @click.option(
     "--rows",
@@ -36,15 +40,15 @@ def stats(
     **options: Any,
 ) -> None:
     """Measure IMAGES and write statistics that `geneval fid` takes in place of a folder."""
-    from gen_eval_cli.allocator import keep_freed_memory
-    from gen_eval_cli.console import progress_bar
-
     from gen_eval import store
     from gen_eval.evaluation import pick_device
     from gen_eval.extractors import find_extractor
     from gen_eval.images import open_images
     from gen_eval.protocols import find_protocol
     from gen_eval.summary import Request, summarize
+
+    from .allocator import keep_freed_memory
+    from .console import progress_bar
 
     keep_freed_memory()
     store.require_name(out)

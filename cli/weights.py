@@ -41,10 +41,10 @@ def list_() -> None:
 @click.option("--offline", is_flag=True, help="Never use the network.")
 def fetch(head: bool, offline: bool) -> None:
     """Fetch the weights that are not on this machine yet."""
-    from gen_eval_cli.console import progress_bar
-
     from gen_eval import fetch as fetching
     from gen_eval.extractors.inception_weights import WEIGHTS_WITH_HEAD
+
+    from .console import progress_bar
 
     for asset in [WEIGHTS_WITH_HEAD] if head else _assets():
         with progress_bar() as progress:

@@ -223,7 +223,9 @@ def _require_enough(
             if isinstance(source, (Summary, Path)) or len(source) >= needed:
                 continue
             found = "1 image" if len(source) == 1 else f"{len(source)} images"
-            raise TooFewImages(f"{measure.name} needs at least {needed} {role} images; {source.name} has {found}")
+            raise TooFewImages(
+                f"{measure.name} needs at least {needed} {role} images; {source.name} has {found}"
+            )
 
 
 def _info(summary: Summary, n: int | None) -> SetInfo:
@@ -241,7 +243,9 @@ def _set_warnings(summaries: dict[str, Summary]) -> list[str]:
         if summary.skipped:
             names = ", ".join(label for label, _ in summary.skipped[:3])
             more = ", ..." if len(summary.skipped) > 3 else ""
-            lines.append(f"{len(summary.skipped)} corrupt files of {summary.name} were left out: {names}{more}")
+            lines.append(
+                f"{len(summary.skipped)} corrupt files of {summary.name} were left out: {names}{more}"
+            )
         if summary.notes:
             changed = "; ".join(f"{count} x {note}" for note, count in summary.notes.items())
             lines.append(f"decoding changed images of {summary.name}: {changed}")

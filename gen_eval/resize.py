@@ -59,7 +59,7 @@ def pil_bicubic(image: Pixels, size: int) -> npt.NDArray[np.float32]:
     out = np.empty((3, size, size), np.float32)
     for channel in range(3):
         plane = Image.fromarray(image[:, :, channel].astype(np.float32))
-        out[channel] = plane.resize((size, size), Image.Resampling.BICUBIC)
+        out[channel] = np.asarray(plane.resize((size, size), Image.Resampling.BICUBIC))
     return np.clip(out, 0, 255, out=out)
 
 

@@ -74,7 +74,9 @@ class Result:
     cite: str
     made_with: Mapping[str, str]
     seconds: float
-    contributions: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    contributions: Mapping[str, tuple[Tensor, Tensor]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def value(self) -> float:
@@ -135,13 +137,15 @@ def require_comparable(results: Sequence[Result]) -> None:
         differences = list(_differences(results[0], other))
         if differences:
             raise IncomparableError(
-                f"{results[0].measure} of {_generated(results[0])} and {other.measure} of {_generated(other)} are not "
-                "comparable:\n" + "\n".join(f"  {line}" for line in differences) + "\nMeasure both on the same terms."
+                f"{results[0].measure} of {_generated(results[0])} and {other.measure} of {_generated(other)} "
+                "are not comparable:\n"
+                + "\n".join(f"  {line}" for line in differences)
+                + "\nMeasure both on the same terms."
             )
 
 
 def _differences(a: Result, b: Result) -> list[str]:
-    terms = {
+    terms: dict[str, tuple[object, object]] = {
         "measure": (a.measure, b.measure),
         "metric version": (f"{a.metric} {a.version}", f"{b.metric} {b.version}"),
         "parameters": (dict(a.params), dict(b.params)),

@@ -127,7 +127,7 @@ class Features:
 
 
 class SampleBuilder:
-    """Fills a :class:`Sample` of the images ``0 .. n - 1`` as their rows come, in no more memory than it needs.
+    """Fills a :class:`Sample` of the images ``0 .. n - 1`` as their rows come, in no more memory than that.
 
     Args:
         n: number of images.

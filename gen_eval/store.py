@@ -120,7 +120,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> Summary:
     )
 
 
-def adopt(path: Path, spec: Spec, tap: str, *, n: int | None = None, device: torch.device | str = "cpu") -> Summary:
+def adopt(
+    path: Path, spec: Spec, tap: str, *, n: int | None = None, device: torch.device | str = "cpu"
+) -> Summary:
     """Read ``{mu, sigma}`` of pytorch-fid, clean-fid or TTUR, on terms that the user claims.
 
     Such a file does not say what it was measured with, nor on how many images. The summary is marked as

@@ -1,4 +1,4 @@
-"""The one pass: each image is decoded once, resized once a distinct resize, and sent once through each extractor."""
+"""The one pass: each image is decoded once, resized once a distinct resize, and sent once a network."""
 
 from __future__ import annotations
 
@@ -57,14 +57,17 @@ class Summary:
         """
         if (spec, tap) in self.features:
             return self.features[spec, tap]
-        lines = [f"the statistics of {self.name} were not measured on the terms asked for ({spec.name}, {tap}):"]
+        lines = [
+            f"the statistics of {self.name} were not measured on the terms asked for ({spec.name}, {tap}):"
+        ]
         for other, other_tap in self.features:
             differences = other.differences(spec)
             if other_tap != tap:
                 differences.append(f"tap: {other_tap} against {tap}")
             lines += [f"  {difference}" for difference in differences]
         raise IncomparableError(
-            "\n".join(lines) + "\nMeasure both sets under one protocol: choose that of the statistics with --protocol, "
+            "\n".join(lines)
+            + "\nMeasure both sets under one protocol: choose that of the statistics with --protocol, "
             "or make them anew with `geneval stats`."
         )
 

@@ -18,7 +18,14 @@ from torch import Tensor
 
 from gen_eval.errors import UnknownName, WeightsError
 from gen_eval.extractors.inception_net import InceptionNet
-from gen_eval.extractors.inception_weights import HEAD, WEIGHTS, WEIGHTS_WITH_HEAD, State, fingerprint, read_weights
+from gen_eval.extractors.inception_weights import (
+    HEAD,
+    WEIGHTS,
+    WEIGHTS_WITH_HEAD,
+    State,
+    fingerprint,
+    read_weights,
+)
 from gen_eval.extractors.precision import full_precision
 from gen_eval.fetch import fetch
 from gen_eval.progress import Progress, silent
@@ -64,7 +71,9 @@ class Inception:
         self.device = torch.device(device)
         self.resize = Resize(INPUT_SIZE, resize)
         has_head = HEAD in state
-        self.taps = {tap: dim for tap, dim in TAPS.items() if has_head or tap not in _HEAD_TAPS}
+        self.taps: Mapping[str, int] = {
+            tap: dim for tap, dim in TAPS.items() if has_head or tap not in _HEAD_TAPS
+        }
         self._normalize = normalize
         trunk = fingerprint(state, head=False)
         whole = fingerprint(state, head=True)
@@ -119,7 +128,7 @@ class Inception:
         if tap not in self.taps:
             raise WeightsError(
                 f"these weights hold the trunk without the 1008-way classifier, and '{tap}' needs it. A file with "
-                f"the head: {WEIGHTS_WITH_HEAD.sources[0].url}; name it with --weights FILE or put it in the cache "
+                f"the head: {WEIGHTS_WITH_HEAD.sources[0]}; name it with --weights FILE or put it in the cache "
                 "with `geneval weights add FILE`."
             )
         return Spec(NAME, self._weights[tap], self.resize, self._normalize)

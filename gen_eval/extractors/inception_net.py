@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +47,7 @@ class Conv(nn.Module):
 
     def branches(self, x: Tensor) -> tuple[Tensor, ...]:
         """The output of each convolution by itself."""
-        return self(x).split(self.widths, 1)
+        return torch.split(self(x), self.widths, 1)
 
 
 class MixedA(nn.Module):

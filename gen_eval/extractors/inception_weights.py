@@ -146,7 +146,9 @@ def _canonical(tensors: dict[str, Tensor], path: Path) -> State:
             if gamma is not None and not bool((gamma == 1).all()):
                 raise WeightsError(f"{path}: batch norm of {name} has a scale; the FID Inception has none")
     else:
-        prefixes = [key.removesuffix(".weight") for key in tensors if key.removesuffix(".weight") + ".beta" in tensors]
+        prefixes = [
+            key.removesuffix(".weight") for key in tensors if key.removesuffix(".weight") + ".beta" in tensors
+        ]
         if len(prefixes) != len(CONVOLUTIONS):
             raise WeightsError(
                 f"{path} holds {len(prefixes)} convolutions with batch norm, the FID Inception has "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ class Pixels:
     def __init__(self, *, resize: str = "tf1-bilinear", device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.resize = Resize(_SIZE, resize)
-        self.taps = {"pool": 3 * _SIZE * _SIZE}
+        self.taps: Mapping[str, int] = {"pool": 3 * _SIZE * _SIZE}
 
     @classmethod
     def load(cls, *, resize: str, device: torch.device | str, **_: Any) -> Pixels:

@@ -1,10 +1,13 @@
-"""The table of metrics. A metric is a row that names a pure function; a measure is a metric seen through an extractor."""
+"""The table of metrics: a metric is a row that names a pure function.
+
+A measure is a metric seen through an extractor.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from gen_eval.errors import UnknownName
 from gen_eval.metrics.frechet import frechet, frechet_infinity
@@ -15,19 +18,13 @@ from gen_eval.stats import Features
 __all__ = ["ALIASES", "METRICS", "Measure", "Metric", "Score", "find_measure"]
 
 
-class Compute(Protocol):
-    """A metric's function: features by role, and parameters, to a score."""
-
-    def __call__(self, features: Mapping[str, Features], **params: Any) -> Score: ...  # noqa: D102
-
-
 @dataclass(frozen=True)
 class Metric:
     """One row of :data:`METRICS`.
 
     Args:
         name: what it is called.
-        compute: the function.
+        compute: features by role, and the parameters by name, to a score.
         better: ``"lower"`` or ``"higher"``.
         roles: the sets it compares.
         params: its parameters and their defaults; protocols may set others.
@@ -38,7 +35,7 @@ class Metric:
     """
 
     name: str
-    compute: Compute
+    compute: Callable[..., Score]
     better: str
     cite: str
     version: int = 1

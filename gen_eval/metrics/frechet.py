@@ -128,7 +128,10 @@ def frechet_infinity(
     at_n = _assemble(generated, reference, float(coupling.spectrum.sum()), mean_dtype)
 
     sizes = torch.linspace(first, n, points, dtype=torch.float64).round()
-    values = [*_nested_distances(rows, sizes.long().tolist()[:-1], generated.ddof, reference, mean_dtype), at_n]
+    values = [
+        *_nested_distances(rows, sizes.long().tolist()[:-1], generated.ddof, reference, mean_dtype),
+        at_n,
+    ]
     fit = _Line.through(1 / sizes, torch.tensor(values, dtype=torch.float64))
     # The distances of two nested subsets share the smaller one's images: their covariance is var / larger n.
     shared = sampling.variance * n / torch.maximum(sizes[:, None], sizes)
@@ -184,7 +187,7 @@ class _Sampling:
 
 
 def _curvature_bias(cov: Tensor, spectrum: Tensor, fourth: Tensor) -> float:
-    """n times the second-order bias that the sampling of one set adds, given ``E w_i² w_j²`` as ``[r, r]``."""
+    """n times the second-order bias of sampling one set, given ``E w_i² w_j²`` as ``[r, r]``."""
     sums = (spectrum[:, None] + spectrum).clamp_min(torch.finfo(spectrum.dtype).tiny)
     curvature = spectrum[:, None] * spectrum / sums
     excess = fourth - torch.eye(len(spectrum), dtype=fourth.dtype, device=fourth.device)
@@ -244,7 +247,9 @@ def _require_sound(generated: Gaussian, reference: Gaussian) -> None:
         if side.n is not None and side.n < 2:
             raise TooFewImages(f"a covariance needs at least 2 images, the {role} set has {side.n}")
         if not bool(side.mean.isfinite().all() and side.cov.isfinite().all()):
-            raise NumericalError(f"the {role} moments hold NaN or infinity; check the features they were made from")
+            raise NumericalError(
+                f"the {role} moments hold NaN or infinity; check the features they were made from"
+            )
 
 
 def _warnings(generated: Gaussian, reference: Gaussian) -> tuple[str, ...]:
@@ -256,7 +261,7 @@ def _warnings(generated: Gaussian, reference: Gaussian) -> tuple[str, ...]:
     if not small:
         return ()
     return (
-        f"too few images: {' and '.join(small)}, and below the feature dimension, {generated.dim}, the covariance "
-        "is singular and the distance mostly measures n. Compare only at equal n; use more images, or a metric "
-        "that is unbiased at small n, such as the kernel distance (KID).",
+        f"too few images: {' and '.join(small)}, and with no more than the feature dimension, {generated.dim}, "
+        "the covariance is singular and the distance mostly measures n. Compare only at equal n; use more images, "
+        "or a metric that is unbiased at small n, such as the kernel distance (KID).",
     )

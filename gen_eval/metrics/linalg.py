@@ -37,7 +37,8 @@ def cholesky(a: Tensor) -> Tensor | None:
 def solve_lower(factor: Tensor, b: Tensor) -> Tensor:
     """``factor^-1 b`` for a lower triangular factor."""
     if factor.is_cuda:
-        return torch.linalg.solve_triangular(factor, b, upper=False)
+        solution: Tensor = torch.linalg.solve_triangular(factor, b, upper=False)
+        return solution
     return torch.from_numpy(
         scipy.linalg.solve_triangular(factor.numpy(), b.numpy(), lower=True, check_finite=False)
     )
@@ -46,7 +47,8 @@ def solve_lower(factor: Tensor, b: Tensor) -> Tensor:
 def eigenvalues(a: Tensor) -> Tensor:
     """Eigenvalues of a symmetric matrix, ascending."""
     if a.is_cuda:
-        return torch.linalg.eigvalsh(a)
+        values: Tensor = torch.linalg.eigvalsh(a)
+        return values
     return torch.from_numpy(scipy.linalg.eigh(a.numpy(), eigvals_only=True, driver="evd", check_finite=False))
 
 
@@ -62,7 +64,8 @@ def eigenpairs(a: Tensor) -> tuple[Tensor, Tensor]:
 def singular_triplets(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``u, s, vt`` of the thin singular value decomposition."""
     if a.is_cuda:
-        return torch.linalg.svd(a, full_matrices=False)  # type: ignore[no-any-return]
+        svd = torch.linalg.svd(a, full_matrices=False)
+        return svd.U, svd.S, svd.Vh
     u, s, vt = scipy.linalg.svd(a.numpy(), full_matrices=False, check_finite=False)
     return torch.from_numpy(u), torch.from_numpy(s), torch.from_numpy(vt)
 
