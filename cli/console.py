@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,32 +19,18 @@ from gen_eval.progress import Progress
 if TYPE_CHECKING:
     from gen_eval.results import Result, SetInfo
 
-
-class _Amount(ProgressColumn):
-    """``1,200/2,000 images  34.1 images/s``, or the same in megabytes."""
-
-    def render(self, task: Task) -> Text:
-        if task.fields["unit"] == "byte":
-            scale, unit = 1e-6, "MB"
-        else:
-            scale, unit = 1.0, f"{task.fields['unit']}s"
-        shape = ",.0f" if scale == 1 else ",.1f"
-        total = "" if task.total is None else f"/{task.total * scale:{shape}}"
-        speed = task.finished_speed or task.speed
-        rate = f"  {speed * scale:,.1f} {unit}/s" if speed else ""
-        return Text(f"{task.completed * scale:{shape}}{total} {unit}{rate}")
+_LOG_EVERY = 15.0  # seconds between lines where standard error is a file
 
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A :class:`gen_eval.progress.Progress` that draws bars on standard error while it is open."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        _Amount(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Bars(*columns, console=Console(stderr=True), speed_estimate_period=20) as bars:
+    """A :class:`gen_eval.progress.Progress` on standard error: bars on a terminal, a line now and then in a log."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _Log()
+        return
+    left = TimeRemainingColumn(elapsed_when_finished=True)
+    with Bars(TextColumn("{task.description}"), BarColumn(20), _Amount(), left, console=console) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(task: str, done: int, total: int | None, unit: str) -> None:
@@ -54,43 +41,72 @@ def progress_bar() -> Iterator[Progress]:
         yield show
 
 
+class _Amount(ProgressColumn):
+    """``1,200/2,000 images, 34.1/s``."""
+
+    def render(self, task: Task) -> Text:
+        total = None if task.total is None else int(task.total)
+        speed = task.finished_speed or task.speed
+        return Text(_amount(int(task.completed), total, task.fields["unit"], speed))
+
+
+class _Log:
+    """A line at the start and the end of a task, and every so often between."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+        self._said: dict[str, float] = {}
+
+    def __call__(self, task: str, done: int, total: int | None, unit: str) -> None:
+        now = time.monotonic()
+        started = self._started.setdefault(task, now)
+        if done != total and now - self._said.get(task, started) < _LOG_EVERY:
+            return
+        self._said[task] = now
+        speed = done / (now - started) if now > started else None
+        left = f", {(total - done) / speed:.0f} s left" if total and speed and done < total else ""
+        click.echo(f"{task}  {_amount(done, total, unit, speed)}{left}", err=True)
+
+
+def _amount(done: int, total: int | None, unit: str, speed: float | None) -> str:
+    scale, shape, plural = (1e-6, ",.1f", "MB") if unit == "byte" else (1.0, ",.0f", f"{unit}s")
+    of_total = "" if total is None else f"/{total * scale:{shape}}"
+    rate = "" if speed is None else f", {speed * scale:,.1f}/s"
+    return f"{done * scale:{shape}}{of_total} {plural}{rate}"
+
+
 def show_results(results: Sequence[Result], as_json: bool) -> None:
     """Print results: a table and the terms, or one JSON object a line and nothing else."""
     if as_json:
         for result in results:
             click.echo(result.json_line())
         return
-    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("measure", "value", "± s.e.", "bias", ""):
         table.add_column(heading, justify="left" if heading in ("measure", "") else "right")
     for result in results:
-        bias = "?" if result.bias is None else f"{result.bias:+.2g}"
-        error = "" if result.error is None else f"{result.error:.2g}"
+        bias = "unknown" if result.bias is None else f"{result.bias:+.2g}"
+        error = "none" if result.error is None else f"{result.error:.2g}"
         table.add_row(result.measure, f"{result.value:.6g}", error, bias, f"{result.better} is better")
-    console.print(table)
-    _show_terms(results[0], console)
+    Console(highlight=False).print(table)
+    _show_terms(results[0])
+    for info in results[0].sets.values():
+        for note, count in info.notes.items():
+            click.echo(f"note: {count:,} of {info.name}: {note}", err=True)
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         click.secho("warning: ", fg="yellow", bold=True, err=True, nl=False)
         click.echo(warning, err=True)
 
 
-def _show_terms(result: Result, console: Console) -> None:
-    terms = Table(box=None, pad_edge=False, show_header=False)
-    for role, info in result.sets.items():
-        terms.add_row(role, f"{info.name}  {_count(info)}  sha256 {info.digest[:12]}")
+def _show_terms(result: Result) -> None:
     spec = result.spec
-    weights = f"weights {spec.weights}" + (
-        " (claimed)" if any(s.claimed for s in result.sets.values()) else ""
-    )
-    terms.add_row(
-        "features", f"{spec.name} {result.tap}, {spec.resize}, {spec.normalize}, {spec.precision}, {weights}"
-    )
-    terms.add_row("protocol", result.protocol)
-    console.print(terms, soft_wrap=True)
+    claimed = " (claimed)" if any(info.claimed for info in result.sets.values()) else ""
+    for role, info in result.sets.items():
+        click.echo(f"{role:11}{info.name}, {_count(info)}, content {info.digest[:12]}")
+    click.echo(f"{'features':11}{spec.name} {result.tap}, weights {spec.weights}{claimed}")
+    click.echo(f"{'':11}{spec.resize}, {spec.normalize}, {spec.precision}")
+    click.echo(f"{'protocol':11}{result.protocol}")
 
 
 def _count(info: SetInfo) -> str:
-    if info.n is None:
-        return "unknown n"
-    return f"{info.n:,} images"
+    return "unknown n" if info.n is None else f"{info.n:,} images"

@@ -182,15 +182,16 @@ def summarize_set(
     source: Images | Summary | Path, requests: Sequence[Request], *, n: int | None = None, **options: Any
 ) -> Summary:
     """The summary of whatever :func:`open_set` gave; only images cost a pass."""
+    extractor = requests[0].extractor
     if isinstance(source, Summary):
-        return source
+        return source.to(extractor.device)
     if not isinstance(source, Path):
         return summarize(source, requests, **options)
-    extractor = requests[0].extractor
     if source.suffix == store.EXTENSION:
-        return store.load(source, extractor.device)
+        return store.load(source).to(extractor.device)
     tap = requests[0].taps[0]
-    return store.adopt(source, extractor.spec(tap), tap, n=n, device=extractor.device)
+    adopted = store.adopt(source, extractor.spec(tap), tap, dim=extractor.taps[tap], n=n)
+    return adopted.to(extractor.device)
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:
@@ -237,8 +238,8 @@ def _set_warnings(summaries: dict[str, Summary]) -> list[str]:
     for role, summary in summaries.items():
         if summary.claimed:
             lines.append(
-                f"the {role} statistics come from another tool, which does not record what they were measured with; "
-                "that they fit this protocol is your claim"
+                f"the {role} statistics are of another tool, which does not record what they were measured with: "
+                "that they fit this protocol is your claim, and the error bar takes them as exact"
             )
         if summary.skipped:
             names = ", ".join(label for label, _ in summary.skipped[:3])
@@ -246,7 +247,4 @@ def _set_warnings(summaries: dict[str, Summary]) -> list[str]:
             lines.append(
                 f"{len(summary.skipped)} corrupt files of {summary.name} were left out: {names}{more}"
             )
-        if summary.notes:
-            changed = "; ".join(f"{count} x {note}" for note, count in summary.notes.items())
-            lines.append(f"decoding changed images of {summary.name}: {changed}")
     return lines

@@ -56,6 +56,10 @@ class Moments:
             raise UsageError(f"a covariance needs more than {ddof} rows, found {self.n}")
         return self.scatter / (self.n - ddof)
 
+    def to(self, device: torch.device) -> Moments:
+        """The same on another device."""
+        return Moments(self.n, self.mean.to(device), self.scatter.to(device))
+
     def __add__(self, other: Moments) -> Moments:
         if self.dim != other.dim:
             raise UsageError(f"moments of {self.dim} and of {other.dim} features do not add")
@@ -104,6 +108,10 @@ class Sample:
             raise UsageError(f"asked for {k} rows of a sample of {self.n}")
         return self.rows[:k]
 
+    def to(self, device: torch.device) -> Sample:
+        """The same with its rows on another device."""
+        return Sample(self.rows.to(device), self.index, self.limit)
+
     def __add__(self, other: Sample) -> Sample:
         if self.limit != other.limit:
             raise UsageError(f"samples limited to {self.limit} and to {other.limit} rows do not add")
@@ -124,6 +132,10 @@ class Features:
     n: int | None
     moments: Moments
     sample: Sample | None = None
+
+    def to(self, device: torch.device) -> Features:
+        """The same on another device."""
+        return Features(self.n, self.moments.to(device), self.sample and self.sample.to(device))
 
 
 class SampleBuilder:

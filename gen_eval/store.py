@@ -84,7 +84,7 @@ def save(summary: Summary, path: Path) -> None:
         raise StoreError(f"cannot write {path}: {error}") from error
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> Summary:
+def load(path: Path) -> Summary:
     """Read a summary that :func:`save` wrote.
 
     Raises:
@@ -104,9 +104,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Summary:
     features = {}
     for place, entry in enumerate(header["features"]):
         mine = {
-            name.split(".", 1)[1]: value.to(device)
-            for name, value in tensors.items()
-            if name.startswith(f"{place}.")
+            name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith(f"{place}.")
         }
         features[Spec.from_json(entry["spec"]), entry["tap"]] = _from_tensors(mine, entry)
     return Summary(
@@ -120,9 +118,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Summary:
     )
 
 
-def adopt(
-    path: Path, spec: Spec, tap: str, *, n: int | None = None, device: torch.device | str = "cpu"
-) -> Summary:
+def adopt(path: Path, spec: Spec, tap: str, *, dim: int, n: int | None = None) -> Summary:
     """Read ``{mu, sigma}`` of pytorch-fid, clean-fid or TTUR, on terms that the user claims.
 
     Such a file does not say what it was measured with, nor on how many images. The summary is marked as
@@ -132,8 +128,8 @@ def adopt(
         path: an ``.npz`` with ``mu`` ``[d]`` and ``sigma`` ``[d, d]``.
         spec: the terms it is claimed to have been measured on.
         tap: the tap that it is claimed to hold.
+        dim: the number of features of that tap.
         n: the number of images claimed; ``None`` if unknown.
-        device: where the moments go.
 
     Raises:
         StoreError: if the arrays are missing or of other shapes, or are not finite.
@@ -143,12 +139,13 @@ def adopt(
             mu, sigma = file["mu"], file["sigma"]
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path} cannot be read as {{mu, sigma}} statistics: {error}") from error
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
-        raise StoreError(f"{path}: expected mu [d] and sigma [d, d], found {mu.shape} and {sigma.shape}")
+    if mu.shape != (dim,) or sigma.shape != (dim, dim):
+        raise StoreError(
+            f"{path}: expected mu [{dim}] and sigma [{dim}, {dim}], found {mu.shape} and {sigma.shape}"
+        )
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise StoreError(f"{path} holds NaN or infinity")
-    mean = torch.from_numpy(mu.astype(np.float64)).to(device)
-    cov = torch.from_numpy(sigma.astype(np.float64)).to(device)
+    mean, cov = torch.from_numpy(mu.astype(np.float64)), torch.from_numpy(sigma.astype(np.float64))
     # The file holds sigma with ddof 1. Where n is unknown any count gives that covariance back.
     count = n or 2
     moments = Moments(count, mean, (cov + cov.T) / 2 * (count - 1))
@@ -175,9 +172,9 @@ def _from_tensors(tensors: dict[str, Tensor], entry: dict[str, Any]) -> Features
     dim = len(mean)
     upper = torch.triu_indices(dim, dim)
     scatter = torch.zeros(dim, dim, dtype=mean.dtype)
-    scatter[upper[0], upper[1]] = tensors["scatter"].cpu()
-    scatter = (scatter + scatter.triu(1).T).to(mean.device)
-    sample = Sample(tensors["rows"], tensors["index"].cpu(), entry["limit"]) if "rows" in tensors else None
+    scatter[upper[0], upper[1]] = tensors["scatter"]
+    scatter = scatter + scatter.triu(1).T
+    sample = Sample(tensors["rows"], tensors["index"], entry["limit"]) if "rows" in tensors else None
     n = entry["n"]
     return Features(n, Moments(n, mean, scatter), sample)
 

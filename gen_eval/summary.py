@@ -7,7 +7,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 
 import torch
@@ -48,6 +48,10 @@ class Summary:
     skipped: Sequence[tuple[str, str]] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
     claimed: bool = False
+
+    def to(self, device: torch.device) -> Summary:
+        """The same with its features on another device."""
+        return replace(self, features={key: features.to(device) for key, features in self.features.items()})
 
     def require(self, spec: Spec, tap: str) -> Features:
         """The features measured on exactly these terms.

@@ -35,18 +35,21 @@ def open_images(source: Any, *, n: int | None = None, seed: int = 0, name: str |
         source: a folder, an archive, an array file, a uint8 array or tensor, a list of paths or images, a
             dataset, a callable from int64 seeds [b] to uint8 images [b, 3, h, w] or [b, h, w, 3], or an
             :class:`Images`, which is returned as it is.
-        n: how many images a callable is asked for; other sources know their length, and ignore it.
+        n: how many images a callable is asked for; only a callable takes it.
         seed: of the first image of a callable; image i depends on ``seed + i`` alone.
         name: what to call it in tables and messages; by default the path as given, or the type.
 
     Raises:
-        UsageError: if it is nothing of the kind, or a callable without ``n``.
+        UsageError: if it is nothing of the kind, a callable without ``n``, or anything else with it.
         ImagesError: if it cannot be read, or holds no images.
 
     >>> images = open_images(np.zeros((4, 8, 8, 3), dtype="uint8"), name="black")
     >>> len(images), images.label(2)
     (4, '#2')
     """
+    generates = callable(source) and not isinstance(source, (type, Images)) and not _is_dataset(source)
+    if n is not None and not generates:
+        raise UsageError(f"n is for a callable, which has no length; {_describe(source)} has its own")
     if isinstance(source, (str, Path)):
         return _open_path(Path(source), name or str(source))
     if isinstance(source, np.ndarray):
@@ -59,7 +62,7 @@ def open_images(source: Any, *, n: int | None = None, seed: int = 0, name: str |
         return _open_list(source, name or "list")
     if _is_dataset(source):
         return Items(source, name or type(source).__name__)
-    if callable(source) and not isinstance(source, type):
+    if generates:
         called = name or str(getattr(source, "__name__", type(source).__name__))
         if n is None:
             raise UsageError(f"{called} is a callable, which has no length: say how many images with n=")

@@ -56,7 +56,8 @@ class Measure:
 
 
 def _gaussian(features: Features, ddof: int) -> Gaussian:
-    rows = features.sample.rows if features.sample else None
+    # A single row has no variance to tell.
+    rows = features.sample.rows if features.sample and features.sample.n > 1 else None
     return Gaussian(features.n, features.moments.mean, features.moments.cov(ddof), rows, ddof)
 
 

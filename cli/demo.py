@@ -1,0 +1,209 @@
+"""``geneval demo``: the main job on real images, in minutes, on any machine."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gen_eval.errors import UsageError
+
+if TYPE_CHECKING:
+    from gen_eval.datasets import Dataset
+    from gen_eval.images.protocol import Pixels
+    from gen_eval.progress import Progress
+    from gen_eval.results import Result
+
+    Sets = Mapping[str, Mapping[str, Pixels]]  # folder: file: pixels
+
+REFERENCE, HELD_OUT = "reference", "held-out"
+# Standard deviation of the noise, of 255. Inception is far from blind to noise: 8 is hard to see.
+NOISE = {"noise-1": 8, "noise-2": 24, "noise-3": 72}
+MEANING = {HELD_OUT: "other digits"} | {name: f"those, with noise of sd {sd}" for name, sd in NOISE.items()}
+_DIGITS = 5_000
+_SHOWN = 10
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("geneval-demo"),
+    show_default=True,
+    help="Folder to write to.",
+)
+@click.option(
+    "--n",
+    type=click.IntRange(_SHOWN, _DIGITS // 3),
+    default=500,
+    show_default=True,
+    help="Images in each set; the reference has twice as many.",
+)
+@click.option("--offline", is_flag=True, default=None, help="Never touch the network.")
+@click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one.")
+def demo(out: Path, n: int, offline: bool | None, device: str | None) -> None:
+    """Measure the FID of real digits, as they are and disturbed at three levels.
+
+    Fetches the network's weights and 5,000 digits of MNIST, writes folders of PNG files, measures each
+    against the reference, and draws what it measured.
+    """
+    from gen_eval.datasets import load
+
+    from .allocator import keep_freed_memory
+    from .console import progress_bar
+
+    keep_freed_memory()
+    with progress_bar() as progress:
+        sets = make_sets(load("mnist-5k", offline=offline, progress=progress), n)
+        require_free(out, sets)
+        results = _measure(sets, out, device, offline, progress)
+    picture = out / "demo.png"
+    _draw(sets, results, picture)
+    _show(results, n, out, picture)
+
+
+def make_sets(digits: Dataset, n: int) -> Sets:
+    """A reference, as many held-out digits as asked for, and those under noise.
+
+    The digits of each class are dealt out in turn, so all sets hold as many of each (up to one) and every
+    ten images are 0 to 9. The noise of image i is drawn from seed i alone, and grows by scale alone.
+    """
+    import numpy as np
+
+    order = np.argsort(digits.labels, kind="stable").reshape(len(digits.classes), -1).T.ravel()
+
+    def files(places: range, sd: float) -> dict[str, Pixels]:
+        return {_file_name(digits, place): _disturbed(digits, int(order[place]), sd) for place in places}
+
+    held_out = range(2 * n, 3 * n)
+    return {
+        REFERENCE: files(range(2 * n), 0),
+        HELD_OUT: files(held_out, 0),
+        **{name: files(held_out, sd) for name, sd in NOISE.items()},
+    }
+
+
+def _file_name(digits: Dataset, place: int) -> str:
+    rank, label = divmod(place, len(digits.classes))
+    return f"{rank:03}-digit-{digits.classes[label]}.png"
+
+
+def _disturbed(digits: Dataset, index: int, sd: float) -> Pixels:
+    import numpy as np
+
+    clean = digits.images[index]
+    noise = np.random.default_rng(index).standard_normal(clean.shape)
+    noisy = np.clip(np.rint(clean + sd * noise), 0, 255).astype(np.uint8)
+    return np.repeat(noisy, 3, axis=2)
+
+
+def require_free(out: Path, sets: Sets) -> None:
+    """Refuse a folder in which other files would be measured along with ours. Nothing is ever deleted.
+
+    Raises:
+        UsageError: names what is in the way.
+    """
+    for name, files in sets.items():
+        folder = out / name
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file: choose another folder with --out")
+        found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        strange = [each for each in found if each not in files]
+        if strange:
+            what = "1 file" if len(strange) == 1 else f"{len(strange):,} files"
+            raise UsageError(
+                f"{folder} holds {what} that this run would not write, such as {strange[0]}: they would be "
+                "measured along with the rest. Choose another folder with --out, or remove this one."
+            )
+
+
+def _write(sets: Sets, out: Path) -> None:
+    from PIL import Image
+
+    try:
+        for name, files in sets.items():
+            (out / name).mkdir(parents=True, exist_ok=True)
+            for file, pixels in files.items():
+                Image.fromarray(pixels).save(out / name / file)
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error}") from error
+
+
+def _measure(
+    sets: Sets, out: Path, device: str | None, offline: bool | None, progress: Progress
+) -> dict[str, Result]:
+    """Each set against the reference, which is passed through the network once and kept as a file."""
+    from gen_eval import store
+    from gen_eval.evaluation import compute, load_extractors, pick_device
+    from gen_eval.images import open_images
+    from gen_eval.metrics import find_measure
+    from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
+    from gen_eval.results import require_comparable
+    from gen_eval.summary import Request, Summary, summarize
+
+    measure, protocol = find_measure("fid"), find_protocol(DEFAULT_PROTOCOL)
+    extractors = load_extractors([measure], protocol, None, pick_device(device), offline, progress)
+    extractor = extractors[measure.extractor]
+    _write(sets, out)
+
+    def measured(name: str) -> Summary:
+        return summarize(open_images(out / name), [Request(extractor, (measure.tap,))], progress=progress)
+
+    reference = measured(REFERENCE)
+    store.save(reference, out / f"{REFERENCE}{store.EXTENSION}")
+    results = {
+        name: compute(measure, extractor, {"generated": measured(name), "reference": reference}, protocol)
+        for name in MEANING
+    }
+    require_comparable(list(results.values()))
+    return results
+
+
+def _draw(sets: Sets, results: Mapping[str, Result], picture: Path) -> None:
+    from .pictures import Row, draw_rows
+
+    def shown(name: str) -> Sequence[Pixels]:
+        return list(sets[name].values())[:_SHOWN]
+
+    result = results[HELD_OUT]
+    rows = [Row(shown(REFERENCE), REFERENCE, note=f"{len(sets[REFERENCE]):,} digits")]
+    rows += [Row(shown(name), name, f"FID {_number(results[name])}", MEANING[name]) for name in results]
+    draw_rows(
+        rows,
+        "FID of each set to the reference, with its standard error",
+        f"MNIST, {len(sets[HELD_OUT]):,} images a set; protocol {result.protocol}, {result.spec.name}. "
+        "Lower is better.",
+        picture,
+    )
+
+
+def _number(result: Result) -> str:
+    return f"{result.value:.1f} ± {result.error or 0:.1f}"
+
+
+def _show(results: Mapping[str, Result], n: int, out: Path, picture: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("set", "", "FID", "± s.e."):
+        table.add_column(heading, justify="right" if heading in ("FID", "± s.e.") else "left", no_wrap=True)
+    for name, result in results.items():
+        table.add_row(name, MEANING[name], f"{result.value:.1f}", f"{result.error or 0:.1f}")
+    Console(highlight=False).print(table)
+    click.echo(f"\nThe same beside the images: {picture}")
+    click.echo(f"Statistics of the reference, for any later FID: {out / REFERENCE}.safetensors")
+    for warning in dict.fromkeys(warning for result in results.values() for warning in result.warnings):
+        click.secho("warning: ", fg="yellow", bold=True, err=True, nl=False)
+        click.echo(warning, err=True)
+        if warning.startswith("too few images"):
+            click.echo(
+                f"That is how it should be here: all sets have {n} images and meet one reference, so their "
+                "FIDs compare with each other, and with no others.",
+                err=True,
+            )
+    reference, worst = (shlex.quote(str(out / name)) for name in (f"{REFERENCE}.safetensors", "noise-2"))
+    click.echo(f"Next, see the images that raise it most: geneval fid {reference} {worst} --worst 16")

@@ -1,0 +1,184 @@
+"""Pictures that the command line draws: images beside the numbers that they stand for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gen_eval.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw, ImageFont
+
+    from gen_eval.images.protocol import Pixels
+
+    Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+FORMATS = (".png", ".jpg", ".jpeg", ".webp")
+
+_INK, _FAINT, _PAPER = (25, 25, 25), (110, 110, 110), (255, 255, 255)
+_MARGIN, _GAP = 24, 8
+_LEGIBLE, _LARGEST = 96, 256  # pixels that a cell measures about, and at most
+_SIDE = 8192  # pixels that a grid measures at most: more, and viewers give up
+
+
+@dataclass(frozen=True)
+class Row:
+    """Images of one set, and what stands beside them.
+
+    Args:
+        pixels: uint8 ``[h, w, 3]`` each.
+        title: the set.
+        number: what was measured, printed large.
+        note: a line in small print.
+    """
+
+    pixels: Sequence[Pixels]
+    title: str
+    number: str = ""
+    note: str = ""
+
+
+def require_picture(out: Path) -> None:
+    """Refuse a path that no picture can be written to, before the work is done.
+
+    Raises:
+        UsageError: if its extension names no format, it is a folder, or its folder does not exist.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise UsageError(
+            f"cannot draw {out}: expected a name that ends in {', '.join(FORMATS)}, found "
+            + (f"'{out.suffix}'" if out.suffix else "no extension")
+        )
+    if not out.parent.is_dir():
+        raise UsageError(f"cannot draw {out}: there is no folder {out.parent}")
+    if out.is_dir():
+        raise UsageError(f"cannot draw {out}: it is a folder")
+
+
+def draw_grid(pixels: Sequence[Pixels], captions: Sequence[str], out: Path) -> None:
+    """Draw images in a grid, each with its caption below.
+
+    Args:
+        pixels: uint8 ``[h, w, 3]`` each; sizes may differ.
+        captions: as many.
+        out: the file to write; its extension chooses the format.
+
+    Raises:
+        UsageError: if there is nothing to draw, or ``out`` cannot be written.
+    """
+    from PIL import Image, ImageDraw
+
+    require_picture(out)
+    if not pixels:
+        raise UsageError(f"there are no images to draw into {out}")
+    columns = math.ceil(math.sqrt(len(pixels)))
+    rows = math.ceil(len(pixels) / columns)
+    cell = _cell(pixels, largest=max(16, min(_LARGEST, _SIDE // columns - _GAP)))
+    font = _font(max(9, min(14, cell // 7)))
+    line = _height(font) + _GAP
+    pitch = (cell + _GAP, cell + _GAP + line)
+    canvas = Image.new(
+        "RGB",
+        (2 * _MARGIN + columns * pitch[0] - _GAP, 2 * _MARGIN + rows * pitch[1] - 2 * _GAP),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(canvas)
+    for place, (image, caption) in enumerate(zip(pixels, captions, strict=True)):
+        left = _MARGIN + place % columns * pitch[0]
+        top = _MARGIN + place // columns * pitch[1]
+        _paste(canvas, image, (left, top), cell)
+        draw.text((left + cell / 2, top + cell + _GAP / 2), caption, _INK, font, anchor="ma")
+    _save(canvas, out)
+
+
+def draw_rows(rows: Sequence[Row], title: str, terms: str, out: Path) -> None:
+    """Draw sets of images below one another, with their numbers beside them.
+
+    Args:
+        rows: the sets, from the top.
+        title: what the picture shows.
+        terms: what the numbers were measured on, in small print at the foot.
+        out: the file to write; its extension chooses the format.
+
+    Raises:
+        UsageError: if ``out`` cannot be written.
+    """
+    from PIL import Image, ImageDraw
+
+    require_picture(out)
+    heading, name, number, small = _font(22), _font(18), _font(26), _font(14)
+    cell = _cell([image for row in rows for image in row.pixels], _LARGEST)
+    pitch, top = cell + _GAP, _MARGIN + 48
+    text = _MARGIN + max(len(row.pixels) for row in rows) * pitch + _GAP
+    beside = max(
+        max(name.getlength(r.title), number.getlength(r.number), small.getlength(r.note)) for r in rows
+    )
+    width = max(text + beside, _MARGIN + heading.getlength(title), _MARGIN + small.getlength(terms))
+    size = (round(width) + _MARGIN, top + len(rows) * (pitch + _GAP) + 28 + _MARGIN)
+    canvas = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((_MARGIN, _MARGIN), title, _INK, heading, anchor="la")
+    for row in rows:
+        for place, image in enumerate(row.pixels):
+            _paste(canvas, image, (_MARGIN + place * pitch, top), cell)
+        lines = [(row.title, name, _INK), (row.number, number, _INK), (row.note, small, _FAINT)]
+        _stack(draw, [line for line in lines if line[0]], text, top + cell / 2)
+        top += pitch + _GAP
+    draw.text((_MARGIN, top + 12), terms, _FAINT, small, anchor="la")
+    _save(canvas, out)
+
+
+def _stack(
+    draw: ImageDraw.ImageDraw,
+    lines: Sequence[tuple[str, Font, tuple[int, int, int]]],
+    left: float,
+    middle: float,
+) -> None:
+    """Write lines below one another, centred on a height."""
+    heights = [_height(font) + 4 for _, font, _ in lines]
+    top = middle - sum(heights) / 2
+    for (line, font, colour), height in zip(lines, heights, strict=True):
+        draw.text((left, top), line, colour, font, anchor="la")
+        top += height
+
+
+def _cell(pixels: Sequence[Pixels], largest: int) -> int:
+    """The side of a square that holds every image; tiny ones enlarged by a whole number to be legible."""
+    side: int = max(max(image.shape[:2]) for image in pixels)
+    return min(side * max(1, round(_LEGIBLE / side)), largest)
+
+
+def _paste(canvas: Image.Image, pixels: Pixels, corner: tuple[int, int], cell: int) -> None:
+    """Fit an image into a square: enlarged pixel by pixel, so that nothing is shown that is not there."""
+    from PIL import Image
+
+    picture = Image.fromarray(pixels)
+    longest = max(picture.size)
+    if longest <= cell:
+        scale = cell // longest
+        picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+    else:
+        width, height = (max(1, round(side * cell / longest)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    canvas.paste(picture, (corner[0] + (cell - picture.width) // 2, corner[1] + (cell - picture.height) // 2))
+
+
+def _font(size: int) -> Font:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _height(font: Font) -> int:
+    return math.ceil(font.getbbox("Ag|")[3])
+
+
+def _save(canvas: Image.Image, out: Path) -> None:
+    try:
+        canvas.save(out)
+    except OSError as error:
+        raise UsageError(f"cannot draw {out}: {error}") from error

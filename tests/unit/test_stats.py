@@ -1,0 +1,251 @@
+"""Moments and Sample: against numpy, as monoids, and independent of order, batches and shards."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from gen_eval.errors import NumericalError, UsageError
+from gen_eval.stats import Moments, Sample, SampleBuilder
+
+CPU = torch.device("cpu")
+
+
+def rows_of(n, d=5, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, d)) * 3 + 1)
+
+
+def random_parts(rows, parts, seed):
+    cuts = np.sort(np.random.default_rng(seed).choice(np.arange(1, len(rows)), parts - 1, replace=False))
+    return torch.tensor_split(rows, cuts.tolist())
+
+
+def total(statistics):
+    first, *rest = statistics
+    for statistic in rest:
+        first = first + statistic
+    return first
+
+
+def assert_same_moments(a, b, tolerance=1e-12):
+    assert a.n == b.n
+    for one, other in ((a.mean, b.mean), (a.scatter, b.scatter)):
+        assert float((one - other).abs().max()) <= tolerance * float(other.abs().max())
+
+
+def assert_same_sample(a, b):
+    assert a.limit == b.limit
+    assert torch.equal(a.index, b.index)
+    assert torch.equal(a.rows, b.rows)
+
+
+# --- Moments
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+@pytest.mark.parametrize("n", [2, 7, 1000])
+def test_mean_and_covariance_are_those_of_numpy(n, ddof):
+    rows = rows_of(n)
+    moments = Moments.of(rows)
+    assert (moments.n, moments.dim) == (n, 5)
+    np.testing.assert_allclose(moments.mean, rows.numpy().mean(0), rtol=1e-13)
+    np.testing.assert_allclose(
+        moments.cov(ddof), np.cov(rows.numpy(), rowvar=False, ddof=ddof), rtol=1e-12, atol=1e-13
+    )
+
+
+def test_float32_rows_are_summed_in_float64():
+    rows = rows_of(1000).float()
+    moments = Moments.of(rows)
+    assert moments.mean.dtype == moments.scatter.dtype == torch.float64
+    np.testing.assert_allclose(moments.cov(), np.cov(rows.double().numpy(), rowvar=False), rtol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("parts", [2, 3, 17])
+def test_any_split_into_batches_gives_the_same_moments(parts, seed):
+    rows = rows_of(200, seed=seed)
+    split = total([Moments.of(part) for part in random_parts(rows, parts, seed)])
+    assert_same_moments(split, Moments.of(rows))
+
+
+def test_single_rows_add_up():
+    rows = rows_of(50)
+    assert_same_moments(total([Moments.of(row[None]) for row in rows]), Moments.of(rows))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_moments_add_in_any_order_and_grouping(seed):
+    a, b, c = (Moments.of(part) for part in random_parts(rows_of(60, seed=seed), 3, seed))
+    assert_same_moments((a + b) + c, a + (b + c))
+    for one, two, three in itertools.permutations((a, b, c)):
+        assert_same_moments(one + two + three, a + b + c)
+
+
+def test_adding_leaves_the_summands_as_they_were():
+    a, b = Moments.of(rows_of(10)), Moments.of(rows_of(20, seed=1))
+    before = [tensor.clone() for tensor in (a.mean, a.scatter, b.mean, b.scatter)]
+    assert (a + b).n == 30
+    assert all(map(torch.equal, before, (a.mean, a.scatter, b.mean, b.scatter)))
+
+
+@pytest.mark.parametrize("parts", [1, 4, 40])
+def test_a_large_common_offset_costs_no_digits(parts):
+    # Multiples of 2^-10 below 2^22 are exact in float64, so the offset rows have exactly this covariance.
+    # A sum of squares would lose 12 digits to it.
+    small = (rows_of(400) * 1024).round() / 1024
+    split = total([Moments.of(part) for part in random_parts(small + 1e6, parts, 0)])
+    np.testing.assert_allclose(split.cov(), np.cov(small.numpy(), rowvar=False), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(split.mean - 1e6, small.mean(0), atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_features_that_are_not_finite_are_refused_and_located(value):
+    rows = rows_of(5)
+    rows[3, 1] = rows[4, 0] = value
+    with pytest.raises(NumericalError, match=r"2 of 5 feature rows hold NaN or infinity \(first: row 3\)"):
+        Moments.of(rows)
+
+
+def test_infinities_of_both_signs_do_not_hide_each_other():
+    rows = rows_of(5)
+    rows[1, 0], rows[2, 0] = float("inf"), -float("inf")
+    with pytest.raises(NumericalError, match=r"2 of 5"):
+        Moments.of(rows)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5,), (2, 3, 4)])
+def test_what_is_not_rows_is_refused_with_its_shape(shape):
+    for make in (Moments.of, lambda rows: Sample.of(rows, torch.arange(len(rows)), None)):
+        with pytest.raises(UsageError, match=r"must be \[n, d\].*found shape"):
+            make(torch.zeros(shape))
+
+
+def test_moments_of_other_dimensions_do_not_add():
+    with pytest.raises(UsageError, match="of 5 and of 6 features do not add"):
+        Moments.of(rows_of(4, 5)) + Moments.of(rows_of(4, 6))
+
+
+def test_a_covariance_of_too_few_rows_is_refused():
+    one = Moments.of(rows_of(1))
+    assert torch.equal(one.cov(0), torch.zeros(5, 5, dtype=torch.float64))
+    with pytest.raises(UsageError, match="more than 1 rows, found 1"):
+        one.cov()
+
+
+# --- Sample
+
+
+def sample_of(n, limit, d=3):
+    return Sample.of(rows_of(n, d), torch.arange(n), limit)
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 30, 100, 1000])
+def test_a_sample_holds_rows_up_to_its_limit_beside_their_indices(limit):
+    rows = rows_of(100)
+    sample = Sample.of(rows, torch.arange(100), limit)
+    assert sample.n == len(sample.index) == len(sample.index.unique()) == min(100, 100 if limit is None else limit)
+    assert torch.equal(sample.rows, rows[sample.index].float())
+
+
+@pytest.mark.parametrize("limit", [None, 1, 30])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_sample_does_not_depend_on_order_batches_or_shards(seed, limit):
+    rows, index = rows_of(100), torch.arange(100)
+    whole = Sample.of(rows, index, limit)
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(seed))
+    assert_same_sample(Sample.of(rows[order], order, limit), whole)
+    parts = [Sample.of(rows[part], part, limit) for part in random_parts(order, 7, seed)]
+    assert_same_sample(total(parts), whole)
+    assert_same_sample(total(parts[::-1]), whole)
+    a, b, *rest = parts
+    assert_same_sample(total([a, total([b, *rest])]), whole)
+
+
+def test_the_head_of_a_sample_is_the_sample_of_a_lower_limit():
+    large = sample_of(200, 100)
+    for k in (0, 1, 20, 100):
+        assert torch.equal(large.head(k), sample_of(200, k).rows)
+    with pytest.raises(UsageError, match="asked for 101 rows of a sample of 100"):
+        large.head(101)
+
+
+def test_which_images_are_chosen_never_changes():
+    # splitmix64 of 1, 2, ... as published, compared as signed integers.
+    assert sample_of(10, None).index.tolist() == sorted(range(10), key=splitmix64)
+    # Statistics files of different versions would not add if this moved.
+    assert sample_of(10_000, 5).index.tolist() == sorted(range(10_000), key=splitmix64)[:5]
+
+
+def splitmix64(index):
+    mask = (1 << 64) - 1
+    z = (index + 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    z ^= z >> 31
+    return z - (1 << 64) if z >> 63 else z
+
+
+@pytest.mark.parametrize("n", [5_000, 100_000])
+def test_the_chosen_images_are_spread_evenly(n):
+    chosen = sample_of(n, n // 5, d=1).index.numpy()
+    # Selection without replacement varies less than the multinomial, so these p-values are cautious.
+    for bins in (
+        chosen * 20 // n,  # ranges of the index, such as classes stored one after another
+        *(chosen % modulus for modulus in (2, 3, 10, 64)),  # strides, such as views of one object
+    ):
+        assert scipy.stats.chisquare(np.bincount(bins)).pvalue > 1e-3
+
+
+def test_the_order_within_a_sample_says_nothing_of_the_index():
+    index = sample_of(20_000, None, d=1).index.numpy()
+    correlation = scipy.stats.spearmanr(np.arange(len(index)), index).statistic
+    assert abs(correlation) < 4 / np.sqrt(len(index))  # four standard deviations
+
+
+def test_nothing_draws_from_the_global_generators():
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    SampleBuilder(100, 3, 10, CPU)
+    sample_of(100, 10)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])
+
+
+def test_samples_of_other_limits_do_not_add():
+    with pytest.raises(UsageError, match="limited to 3 and to 4 rows do not add"):
+        sample_of(10, 3) + sample_of(10, 4)
+
+
+def test_rows_without_an_index_each_are_refused():
+    with pytest.raises(UsageError, match="4 rows need as many indices"):
+        Sample.of(rows_of(4), torch.arange(3), None)
+
+
+# --- SampleBuilder
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 30, 100, 1000])
+@pytest.mark.parametrize("batch", [1, 7, 100])
+def test_a_builder_gives_the_sample_of_all_rows(limit, batch):
+    rows, index = rows_of(100).float(), torch.arange(100)
+    builder = SampleBuilder(100, 5, limit, CPU)
+    for part in index.split(batch)[::-1]:
+        builder.put(rows[part], part)
+    assert_same_sample(builder.finish(), Sample.of(rows, index, limit))
+
+
+def test_rows_that_never_come_are_left_out():
+    rows, index = rows_of(100).float(), torch.arange(100)
+    missing = Sample.of(rows, index, 30).index[[0, 4, 29]]
+    came = index[~torch.isin(index, missing)]
+    builder = SampleBuilder(100, 5, 30, CPU)
+    builder.put(rows[came], came)
+    sample = builder.finish()
+    assert sample.n == 27
+    assert not torch.isin(missing, sample.index).any()
+    assert torch.equal(sample.rows, rows[sample.index])
+    assert sample.index.tolist() == sorted(sample.index.tolist(), key=splitmix64)
