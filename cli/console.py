@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from gen_eval.progress import Progress
@@ -30,7 +30,10 @@ def progress_bar() -> Iterator[Progress]:
         yield _Log()
         return
     left = TimeRemainingColumn(elapsed_when_finished=True)
-    with Bars(TextColumn("{task.description}"), BarColumn(20), _Amount(), left, console=console) as bars:
+    name = TextColumn(
+        "{task.description}", table_column=Column(max_width=30, no_wrap=True, overflow="ellipsis")
+    )
+    with Bars(name, BarColumn(20), _Amount(), left, console=console) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(task: str, done: int, total: int | None, unit: str) -> None:
@@ -88,7 +91,8 @@ def show_results(results: Sequence[Result], as_json: bool) -> None:
         bias = "unknown" if result.bias is None else f"{result.bias:+.2g}"
         error = "none" if result.error is None else f"{result.error:.2g}"
         table.add_row(result.measure, f"{result.value:.6g}", error, bias, f"{result.better} is better")
-    Console(highlight=False).print(table)
+    # A terminal that is too narrow may break lines, but never cuts a digit off.
+    Console(highlight=False, width=max(80, Console().width)).print(table, soft_wrap=True)
     _show_terms(results[0])
     for info in results[0].sets.values():
         for note, count in info.notes.items():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REFERENCE, HELD_OUT = "reference", "held-out"
 # Standard deviation of the noise, of 255. Inception is far from blind to noise: 8 is hard to see.
 NOISE = {"noise-1": 8, "noise-2": 24, "noise-3": 72}
-MEANING = {HELD_OUT: "other digits"} | {name: f"those, with noise of sd {sd}" for name, sd in NOISE.items()}
+MEANING = {HELD_OUT: "other digits"} | {name: f"the same, noise of sd {sd}" for name, sd in NOISE.items()}
 _DIGITS = 5_000
 _SHOWN = 10
 
@@ -185,16 +185,10 @@ def _number(result: Result) -> str:
 
 
 def _show(results: Mapping[str, Result], n: int, out: Path, picture: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("set", "", "FID", "± s.e."):
-        table.add_column(heading, justify="right" if heading in ("FID", "± s.e.") else "left", no_wrap=True)
+    click.secho(f"{'set':11}{'':28}{'FID':>6}  ± s.e.", bold=True)
     for name, result in results.items():
-        table.add_row(name, MEANING[name], f"{result.value:.1f}", f"{result.error or 0:.1f}")
-    Console(highlight=False).print(table)
-    click.echo(f"\nThe same beside the images: {picture}")
+        click.echo(f"{name:11}{MEANING[name]:28}{result.value:6.1f}  {result.error or 0:6.1f}")
+    click.echo(f"\nBeside the images: {picture}")
     click.echo(f"Statistics of the reference, for any later FID: {out / REFERENCE}.safetensors")
     for warning in dict.fromkeys(warning for result in results.values() for warning in result.warnings):
         click.secho("warning: ", fg="yellow", bold=True, err=True, nl=False)

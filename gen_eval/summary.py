@@ -118,9 +118,7 @@ def summarize(
     def prepare(pixels: Pixels) -> dict[Resize, Tensor]:
         return {one: resize.prepare(pixels, one.size, one.kernel) for one in resizes}
 
-    gathers = [
-        _Gather(request.extractor, tap, len(images), rows) for request in requests for tap in request.taps
-    ]
+    readings = [_Reading(request, len(images), rows) for request in requests]
     digest, notes, skipped, done = hashlib.sha256(), Counter[str](), list[tuple[str, str]](), 0
     chunks = stream(
         images,
@@ -133,14 +131,8 @@ def summarize(
     progress(images.name, 0, len(images), "image")
     for chunk in chunks:
         if chunk.items:
-            for request in requests:
-                extractor = request.extractor
-                size, kernel = extractor.resize.size, extractor.resize.kernel
-                prepared = [item[extractor.resize] for item in chunk.items]
-                features = extractor(resize.finish(prepared, size, kernel, extractor.device), request.taps)
-                for gather in gathers:
-                    if gather.extractor is extractor:
-                        gather.add(features[gather.tap], chunk.index)
+            for reading in readings:
+                reading.add(chunk.items, chunk.index)
         digest.update(b"".join(chunk.digests))
         notes += chunk.notes
         skipped += chunk.broken
@@ -151,22 +143,43 @@ def summarize(
     return Summary(
         name=images.name,
         digest=digest.hexdigest(),
-        features={(gather.extractor.spec(gather.tap), gather.tap): gather.finish() for gather in gathers},
+        features={key: features for reading in readings for key, features in reading.finish().items()},
         made_with=made_with(requests[0].extractor.device),
         skipped=tuple(skipped),
         notes=dict(notes),
     )
 
 
+class _Reading:
+    """One extractor's part of a pass."""
+
+    def __init__(self, request: Request, n: int, rows: int | None) -> None:
+        self._extractor = request.extractor
+        self._gathers = {
+            tap: _Gather(n, request.extractor.taps[tap], rows, request.extractor.device)
+            for tap in request.taps
+        }
+
+    def add(self, prepared: Sequence[Mapping[Resize, Tensor]], index: Tensor) -> None:
+        wanted = self._extractor.resize
+        batch = resize.finish(
+            [image[wanted] for image in prepared], wanted.size, wanted.kernel, self._extractor.device
+        )
+        features = self._extractor(batch, tuple(self._gathers))
+        for tap, gather in self._gathers.items():
+            gather.add(features[tap], index)
+
+    def finish(self) -> dict[tuple[Spec, str], Features]:
+        return {(self._extractor.spec(tap), tap): gather.finish() for tap, gather in self._gathers.items()}
+
+
 class _Gather:
     """The features of one tap, as they come."""
 
-    def __init__(self, extractor: Extractor, tap: str, n: int, rows: int | None) -> None:
-        self.extractor = extractor
-        self.tap = tap
+    def __init__(self, n: int, dim: int, rows: int | None, device: torch.device) -> None:
         self._moments: Moments | None = None
         self._pending: list[Tensor] = []
-        self._sample = SampleBuilder(n, extractor.taps[tap], rows, extractor.device)
+        self._sample = SampleBuilder(n, dim, rows, device)
 
     def add(self, features: Tensor, index: Tensor) -> None:
         self._sample.put(features, index)

@@ -63,9 +63,7 @@ def test_torch_is_interpolate_with_half_pixel_centres(shape, size):
     image = image_of(shape)
     planes = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     expected = F.interpolate(planes, (size, size), mode="bilinear", align_corners=False, antialias=False)
-    np.testing.assert_allclose(
-        resized(image, size, "torch-bilinear"), expected[0].numpy(), rtol=0, atol=1e-3
-    )
+    np.testing.assert_allclose(resized(image, size, "torch-bilinear"), expected[0].numpy(), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [299, 8])
@@ -86,7 +84,9 @@ def test_bicubic_is_that_of_pillow_on_each_float_channel(shape, size):
 def test_bicubic_clips_its_overshoot_and_keeps_fractions():
     edge = np.zeros((32, 32, 3), np.uint8)
     edge[:, 16:] = 255
-    plain = np.asarray(Image.fromarray(edge[:, :, 0].astype(np.float32)).resize((64, 64), Image.Resampling.BICUBIC))
+    plain = np.asarray(
+        Image.fromarray(edge[:, :, 0].astype(np.float32)).resize((64, 64), Image.Resampling.BICUBIC)
+    )
     assert plain.min() < -1 or plain.max() > 256  # there is something to clip
     out = resized(edge, 64, "pil-bicubic")
     assert (out.min(), out.max()) == (0, 255)

@@ -148,7 +148,12 @@ def sample_of(n, limit, d=3):
 def test_a_sample_holds_rows_up_to_its_limit_beside_their_indices(limit):
     rows = rows_of(100)
     sample = Sample.of(rows, torch.arange(100), limit)
-    assert sample.n == len(sample.index) == len(sample.index.unique()) == min(100, 100 if limit is None else limit)
+    assert (
+        sample.n
+        == len(sample.index)
+        == len(sample.index.unique())
+        == min(100, 100 if limit is None else limit)
+    )
     assert torch.equal(sample.rows, rows[sample.index].float())
 
 
@@ -175,7 +180,7 @@ def test_the_head_of_a_sample_is_the_sample_of_a_lower_limit():
 
 
 def test_which_images_are_chosen_never_changes():
-    # splitmix64 of 1, 2, ... as published, compared as signed integers.
+    # By the hash as published, in unbounded integers, compared as signed ones.
     assert sample_of(10, None).index.tolist() == sorted(range(10), key=splitmix64)
     # Statistics files of different versions would not add if this moved.
     assert sample_of(10_000, 5).index.tolist() == sorted(range(10_000), key=splitmix64)[:5]

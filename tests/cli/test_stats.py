@@ -1,0 +1,99 @@
+"""``geneval stats``: measured once, used again with the same digits."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+
+def value(done) -> float:
+    assert done.code == 0, done.err
+    return json.loads(done.out)["value"]
+
+
+@pytest.fixture
+def measured(run, sets, tmp_path):
+    out = tmp_path / "real.safetensors"
+    done = run("stats", sets.real, "-o", out)
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"{out}  12 images")
+    assert len(done.out.splitlines()) == 1
+    return out
+
+
+def test_fid_from_statistics_equals_fid_from_images_to_the_digit(run, sets, measured):
+    from_images = run("fid", sets.real, sets.fake, "--json")
+    first, second = (run("fid", measured, sets.fake, "--json") for _ in range(2))
+    assert value(first) == value(second) == value(from_images)
+    assert json.loads(first.out)["standard_error"] == json.loads(from_images.out)["standard_error"]
+    info = json.loads(first.out)["sets"]["reference"]
+    assert info == json.loads(from_images.out)["sets"]["reference"]
+    assert not info["claimed"]
+
+
+def test_both_sides_may_be_statistics(run, sets, measured, tmp_path):
+    other = tmp_path / "fake.safetensors"
+    assert run("stats", sets.fake, "-o", other).code == 0
+    assert value(run("fid", measured, other, "--json")) == value(run("fid", sets.real, sets.fake, "--json"))
+
+
+def test_mixed_protocols_are_refused_with_the_reason(run, sets, measured):
+    done = run("fid", measured, sets.fake, "--protocol", "clean-fid")
+    assert (done.code, done.out) == (1, "")
+    assert "tf1-bilinear" in done.err
+    assert "pil-bicubic" in done.err
+    assert "--protocol" in done.err
+
+
+@pytest.mark.parametrize("name", ["real.npz", "real", "real.safetensors.gz"])
+def test_wrong_extension_fails_before_the_work(run, sets, tmp_path, name, monkeypatch):
+    monkeypatch.setattr("gen_eval.summary.summarize", None)
+    done = run("stats", sets.real, "-o", tmp_path / name)
+    assert (done.code, done.out) == (1, "")
+    assert ".safetensors" in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_output_folder_fails_before_the_work(run, sets, tmp_path, monkeypatch):
+    monkeypatch.setattr("gen_eval.summary.summarize", None)
+    done = run("stats", sets.real, "-o", tmp_path / "missing" / "real.safetensors")
+    assert (done.code, done.out) == (1, "")
+    assert "missing" in done.err
+
+
+def test_damaged_statistics_are_refused(run, sets, measured):
+    content = bytearray(measured.read_bytes())
+    content[-5] ^= 255
+    measured.write_bytes(content)
+    done = run("fid", measured, sets.fake)
+    assert (done.code, done.out) == (1, "")
+    assert "damaged" in done.err
+
+
+def test_statistics_of_other_tools_are_adopted_and_marked(run, sets, tmp_path):
+    rows = np.random.default_rng(0).normal(128, 40, (500, 192))
+    theirs = tmp_path / "theirs.npz"
+    np.savez(theirs, mu=rows.mean(0), sigma=np.cov(rows, rowvar=False))
+    done = run("fid", theirs, sets.fake, "--json")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert result["sets"]["reference"]["claimed"]
+    assert result["sets"]["reference"]["n"] is None
+    assert not result["sets"]["generated"]["claimed"]
+    assert any("claim" in warning for warning in result["warnings"])
+
+    told = run("fid", theirs, sets.fake, "--reference-n", "500")
+    assert told.code == 0, told.err
+    assert "500 images" in told.out
+    assert "claimed" in told.out
+    assert "claim" in told.err
+
+
+def test_statistics_of_other_dimensions_are_refused(run, sets, tmp_path):
+    theirs = tmp_path / "theirs.npz"
+    np.savez(theirs, mu=np.zeros(7), sigma=np.eye(7))
+    done = run("fid", theirs, sets.fake)
+    assert (done.code, done.out) == (1, "")
+    assert "7" in done.err

@@ -1,0 +1,50 @@
+"""What must hold on a GPU as on the CPU. Skipped, saying so, where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gen_eval.evaluation import evaluate
+from gen_eval.extractors import Inception
+from gen_eval.metrics.frechet import METHODS, frechet
+from gen_eval.metrics.gaussian import Gaussian
+from gen_eval.stats import Moments
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch finds no CUDA device")
+
+
+def gaussian(rows: torch.Tensor) -> Gaussian:
+    moments = Moments.of(rows)
+    return Gaussian(moments.n, moments.mean, moments.cov(), rows)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n", [400, 40])
+def test_distance_error_and_bias_equal_those_of_the_cpu(n, method):
+    rng = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(n, 64, generator=rng) * scale for scale in (1.0, 1.3))
+    on_cpu = frechet(gaussian(a), gaussian(b), method=method)
+    on_gpu = frechet(gaussian(a.cuda()), gaussian(b.cuda()), method=method)
+    assert on_gpu.values["frechet"] == pytest.approx(on_cpu.values["frechet"], rel=1e-9)
+    assert dict(on_gpu.errors) == pytest.approx(dict(on_cpu.errors), rel=1e-6)
+    assert on_gpu.bias == pytest.approx(on_cpu.bias, rel=1e-6)
+
+
+def test_evaluation_runs_where_it_is_told_to():
+    images = np.random.default_rng(0).integers(0, 256, (80, 32, 32, 3), dtype=np.uint8)
+    on_cpu, on_gpu = (
+        evaluate(["frechet:pixels"], generated=images[:40], reference=images[40:], device=device)[0]
+        for device in ("cpu", "cuda")
+    )
+    assert on_gpu.made_with["device"].startswith("cuda")
+    assert on_gpu.value == pytest.approx(on_cpu.value, rel=1e-5)
+
+
+@pytest.mark.network
+def test_inception_features_equal_those_of_the_cpu():
+    images = torch.randint(0, 256, (4, 3, 299, 299), generator=torch.Generator().manual_seed(0)).float()
+    on_cpu = Inception.load(device="cpu")(images)["pool"]
+    on_gpu = Inception.load(device="cuda")(images.cuda())["pool"].cpu()
+    torch.testing.assert_close(on_gpu, on_cpu, rtol=0, atol=1e-4 * float(on_cpu.abs().max()))

@@ -1,0 +1,539 @@
+"""The terms of a number, statistics on disk, and results that refuse to be compared on other terms."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gen_eval import store
+from gen_eval.errors import IncomparableError, StoreError
+from gen_eval.results import Result, SetInfo, require_comparable
+from gen_eval.spec import Resize, Spec
+from gen_eval.stats import Features, Moments, Sample
+from gen_eval.summary import Summary
+
+SPEC = Spec("inception", "0123456789abcdef", Resize(299, "tf1-bilinear"), "(x-128)/128")
+OTHERS = {
+    "name": dataclasses.replace(SPEC, name="pixels"),
+    "weights": dataclasses.replace(SPEC, weights="fedcba9876543210"),
+    "resize": dataclasses.replace(SPEC, resize=Resize(299, "pil-bicubic")),
+    "size": dataclasses.replace(SPEC, resize=Resize(32, "tf1-bilinear")),
+    "normalize": dataclasses.replace(SPEC, normalize="x/127.5-1"),
+    "precision": dataclasses.replace(SPEC, precision="bf16"),
+}
+
+
+# --- Spec
+
+
+@pytest.mark.parametrize("term", OTHERS)
+def test_any_term_changes_the_digest_and_is_named(term):
+    other = OTHERS[term]
+    assert other != SPEC
+    assert other.digest != SPEC.digest
+    (line,) = SPEC.differences(other)
+    assert line.startswith("resize:" if term == "size" else f"{term}:")
+    assert " against " in line
+
+
+def test_every_term_that_differs_is_named():
+    other = Spec("pixels", "none", Resize(8, "pil-bicubic"), "x", "bf16")
+    assert [line.partition(":")[0] for line in SPEC.differences(other)] == [
+        "name",
+        "weights",
+        "resize",
+        "normalize",
+        "precision",
+    ]
+    assert SPEC.differences(other)[2] == "resize: tf1-bilinear to 299 against pil-bicubic to 8"
+
+
+def test_equal_specs_have_one_digest_and_no_differences():
+    again = Spec.from_json(json.loads(json.dumps(SPEC.to_json())))
+    assert again == SPEC
+    assert again.digest == SPEC.digest
+    assert hash(again) == hash(SPEC)
+    assert SPEC.differences(again) == []
+
+
+def test_the_digest_never_changes():
+    # It stands in published files and result lines.
+    assert SPEC.digest == "8c77cef9b311e68c"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.pop("weights"),
+        lambda data: data.pop("resize"),
+        lambda data: data.update(colour="red"),
+        lambda data: data.update(resize=3),
+        lambda data: data.update(resize={"size": 3}),
+    ],
+)
+def test_what_is_not_a_spec_is_refused(change):
+    data = SPEC.to_json()
+    change(data)
+    with pytest.raises(StoreError, match="not a spec"):
+        Spec.from_json(data)
+
+
+# --- Summary
+
+
+def features_of(n=40, d=6, limit=10, seed=0):
+    rows = torch.from_numpy(np.random.default_rng(seed).standard_normal((n, d))).float()
+    sample = None if limit == "none" else Sample.of(rows, torch.arange(n), limit)
+    moments = Moments.of(rows)
+    # Matrix products are symmetric to rounding only; what is stored is the upper triangle.
+    symmetric = moments.scatter.triu() + moments.scatter.triu(1).T
+    return Features(n, dataclasses.replace(moments, scatter=symmetric), sample)
+
+
+def summary_of(features=None, **changes):
+    default = Summary(
+        name="fakes/ünï",
+        digest="ab" * 32,
+        features=features or {(SPEC, "pool"): features_of()},
+        made_with={"torch": "2.0", "device": "cpu"},
+        skipped=(("broken.png", "cut short"),),
+        notes={"gray to RGB": 3},
+    )
+    return dataclasses.replace(default, **changes)
+
+
+def test_features_are_given_on_exactly_their_terms():
+    summary = summary_of()
+    assert summary.require(SPEC, "pool") is summary.features[SPEC, "pool"]
+
+
+@pytest.mark.parametrize("term", OTHERS)
+def test_features_on_other_terms_are_refused_naming_the_term_and_the_cure(term):
+    with pytest.raises(IncomparableError, match="--protocol") as caught:
+        summary_of().require(OTHERS[term], "pool")
+    (line,) = OTHERS[term].differences(SPEC)[:1]
+    assert SPEC.differences(OTHERS[term])[0] in str(caught.value) or line in str(caught.value)
+    assert "fakes/ünï" in str(caught.value)
+
+
+def test_another_tap_is_refused_by_name():
+    with pytest.raises(IncomparableError, match="tap: pool against logits"):
+        summary_of().require(SPEC, "logits")
+
+
+# --- Files of our own
+
+
+def assert_same_summary(a, b):
+    assert (a.name, a.digest, a.claimed) == (b.name, b.digest, b.claimed)
+    assert dict(a.made_with) == dict(b.made_with)
+    assert dict(a.notes) == dict(b.notes)
+    assert tuple(a.skipped) == tuple(b.skipped)
+    assert set(a.features) == set(b.features)
+    for key, one in a.features.items():
+        other = b.features[key]
+        assert one.n == other.n
+        assert one.moments.n == other.moments.n
+        assert torch.equal(one.moments.mean, other.moments.mean)
+        assert torch.equal(one.moments.scatter, other.moments.scatter)
+        assert (one.sample is None) == (other.sample is None)
+        if one.sample is not None:
+            assert one.sample.limit == other.sample.limit
+            assert torch.equal(one.sample.rows, other.sample.rows)
+            assert torch.equal(one.sample.index, other.sample.index)
+
+
+@pytest.mark.parametrize("limit", [None, 0, 10, 1000, "none"])
+def test_a_summary_comes_back_to_the_last_bit(limit, tmp_path):
+    summary = summary_of(
+        {(SPEC, "pool"): features_of(limit=limit), (SPEC, "logits"): features_of(d=3, limit=limit, seed=1)}
+    )
+    store.save(summary, tmp_path / "fake.safetensors")
+    assert_same_summary(store.load(tmp_path / "fake.safetensors"), summary)
+    assert [path.name for path in tmp_path.iterdir()] == ["fake.safetensors"]
+
+
+def test_many_features_keep_their_places(tmp_path):
+    features = {(SPEC, f"tap{k}"): features_of(d=k + 1, seed=k) for k in range(12)}
+    store.save(summary_of(features), tmp_path / "many.safetensors")
+    assert_same_summary(store.load(tmp_path / "many.safetensors"), summary_of(features))
+
+
+def test_loaded_statistics_add_to_new_ones(tmp_path):
+    store.save(summary_of(), tmp_path / "fake.safetensors")
+    loaded = store.load(tmp_path / "fake.safetensors").features[SPEC, "pool"]
+    more = features_of(seed=3)
+    assert (loaded.moments + more.moments).n == 80
+    assert torch.equal((loaded.moments + more.moments).mean, (features_of().moments + more.moments).mean)
+
+
+def test_symmetric_matrices_are_stored_once(tmp_path):
+    d = 300
+    features = features_of(n=2, d=d, limit=0)
+    store.save(summary_of({(SPEC, "pool"): features}), tmp_path / "fake.safetensors")
+    assert (tmp_path / "fake.safetensors").stat().st_size < 0.6 * d * d * 8
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "fake.safetensors"
+    store.save(summary_of(), path)
+    return path
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, 0.5, 0.99])
+def test_a_file_cut_short_is_refused(keep, file):
+    os.truncate(file, int(keep if keep > 1 else keep * file.stat().st_size))
+    with pytest.raises(StoreError, match="fake"):
+        store.load(file)
+
+
+@pytest.mark.parametrize("place", range(12))
+def test_a_byte_changed_anywhere_is_never_taken_for_the_original(place, file):
+    data = bytearray(file.read_bytes())
+    at = int(np.random.default_rng(place).integers(8, len(data)))
+    data[at] ^= 1
+    file.write_bytes(data)
+    try:
+        loaded = store.load(file)
+    except StoreError as error:
+        assert "fake" in str(error)
+    else:
+        with pytest.raises(AssertionError):  # terms are not hashed; what changed must at least be seen
+            assert_same_summary(loaded, summary_of())
+
+
+def test_a_changed_tensor_is_named(file):
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(StoreError, match=r"is damaged: its tensor 0\.\w+ is not what was written"):
+        store.load(file)
+
+
+def rewrite(path, change):
+    """Write the file again with another header."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["gen_eval"])
+        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+    change(header, tensors)
+    save_file(tensors, path, {"gen_eval": json.dumps(header)})
+
+
+CHANGES = {
+    "a tensor is missing": lambda header, tensors: tensors.pop("0.mean"),
+    "a tensor was never hashed": lambda header, tensors: header["sha256"].pop("0.mean"),
+    "no hashes": lambda header, tensors: header.pop("sha256"),
+    "no name": lambda header, tensors: header.pop("name"),
+    "a spec without weights": lambda header, tensors: header["features"][0]["spec"].pop("weights"),
+    "features are no list": lambda header, tensors: header.update(features=3),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_file_whose_terms_were_altered_is_refused(change, file):
+    rewrite(file, change)
+    with pytest.raises(StoreError):
+        store.load(file)
+
+
+def test_a_later_format_is_refused_by_name(file):
+    rewrite(file, lambda header, tensors: header.update(format="gen_eval statistics 2"))
+    with pytest.raises(StoreError, match="holds no statistics in the format 'gen_eval statistics 1'"):
+        store.load(file)
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {"format": "pt"}, {"gen_eval": "not json"}, {"gen_eval": "[]"}], ids=str
+)
+def test_a_foreign_safetensors_file_is_refused(metadata, tmp_path):
+    save_file({"weight": torch.zeros(3)}, tmp_path / "model.safetensors", metadata)
+    with pytest.raises(StoreError, match=r"model\.safetensors"):
+        store.load(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>log in first</html>" * 20], ids=["empty", "html"])
+def test_a_text_file_is_refused(content, tmp_path):
+    (tmp_path / "page.safetensors").write_bytes(content)
+    with pytest.raises(StoreError, match=r"page\.safetensors"):
+        store.load(tmp_path / "page.safetensors")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(StoreError, match=r"missing\.safetensors"):
+        store.load(tmp_path / "missing.safetensors")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_part_of_the_new(file, monkeypatch):
+    before = file.read_bytes()
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(store, "save_file", full)
+    with pytest.raises(StoreError, match="cannot write .*no space left"):
+        store.save(summary_of(name="new"), file)
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_new_file_takes_the_place_of_the_old(file):
+    store.save(summary_of(name="new"), file)
+    assert store.load(file).name == "new"
+
+
+def test_names_that_cannot_be_written_are_refused(tmp_path):
+    with pytest.raises(StoreError, match=r"stored as \.safetensors files; found the name fake\.npz"):
+        store.save(summary_of(), tmp_path / "fake.npz")
+    with pytest.raises(StoreError, match="there is no folder"):
+        store.save(summary_of(), tmp_path / "missing" / "fake.safetensors")
+
+
+def test_paths_may_be_text(tmp_path):
+    store.save(summary_of(), str(tmp_path / "fake.safetensors"))
+    assert store.load(str(tmp_path / "fake.safetensors")).name == "fakes/ünï"
+
+
+# --- Files of other tools
+
+
+MU = np.array([1.0, -2.0, 0.5])
+SIGMA = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.1], [0.0, 0.1, 3.0]])
+
+
+def write_npz(path, **arrays):
+    np.savez(path, **{"mu": MU, "sigma": SIGMA, **arrays})
+    return path
+
+
+@pytest.mark.parametrize("n", [None, 2, 50_000])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_the_moments_of_another_tool_are_adopted_as_claimed(dtype, n, tmp_path):
+    path = write_npz(tmp_path / "fid_stats.npz", mu=MU.astype(dtype), sigma=SIGMA.astype(dtype))
+    summary = store.adopt(path, SPEC, "pool", dim=3, n=n)
+    assert summary.claimed
+    features = summary.require(SPEC, "pool")
+    assert (features.n, features.sample) == (n, None)
+    assert torch.equal(features.moments.mean, torch.from_numpy(MU.astype(dtype)).double())
+    np.testing.assert_allclose(features.moments.cov(), SIGMA.astype(dtype), rtol=1e-14)
+
+
+@pytest.mark.parametrize("n", [None, 50_000])
+def test_adopted_moments_can_be_stored_and_stay_claimed(n, tmp_path):
+    adopted = store.adopt(write_npz(tmp_path / "fid_stats.npz"), SPEC, "pool", dim=3, n=n)
+    store.save(adopted, tmp_path / "adopted.safetensors")
+    loaded = store.load(tmp_path / "adopted.safetensors")
+    assert_same_summary(loaded, adopted)
+    assert torch.equal(
+        loaded.features[SPEC, "pool"].moments.cov(), adopted.features[SPEC, "pool"].moments.cov()
+    )
+
+
+def test_the_digest_of_adopted_moments_is_that_of_their_file(tmp_path):
+    one = store.adopt(write_npz(tmp_path / "a.npz"), SPEC, "pool", dim=3)
+    same = store.adopt(write_npz(tmp_path / "b.npz"), SPEC, "pool", dim=3)
+    other = store.adopt(write_npz(tmp_path / "c.npz", mu=MU + 1), SPEC, "pool", dim=3)
+    assert one.digest == same.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"mu": np.zeros(4)},
+        {"mu": np.zeros((3, 1))},
+        {"sigma": np.zeros((3, 2))},
+        {"sigma": np.zeros(9)},
+        {"mu": np.zeros(4), "sigma": np.zeros((4, 4))},
+    ],
+    ids=lambda arrays: str({name: array.shape for name, array in arrays.items()}),
+)
+def test_adopted_arrays_of_other_shapes_are_refused(arrays, tmp_path):
+    path = write_npz(tmp_path / "fid_stats.npz", **arrays)
+    with pytest.raises(StoreError, match=r"fid_stats\.npz: expected mu \[3\] and sigma \[3, 3\], found"):
+        store.adopt(path, SPEC, "pool", dim=3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["mu", "sigma"])
+def test_adopted_numbers_that_are_not_finite_are_refused(name, value, tmp_path):
+    array = {"mu": MU, "sigma": SIGMA}[name].copy()
+    array.flat[0] = value
+    with pytest.raises(StoreError, match="holds NaN or infinity"):
+        store.adopt(write_npz(tmp_path / "fid_stats.npz", **{name: array}), SPEC, "pool", dim=3)
+
+
+@pytest.mark.parametrize("name", ["mu", "sigma"])
+def test_adopted_arrays_that_are_no_numbers_are_refused(name, tmp_path):
+    array = {"mu": MU, "sigma": SIGMA}[name].astype("U3")
+    with pytest.raises(StoreError, match=r"fid_stats\.npz"):
+        store.adopt(write_npz(tmp_path / "fid_stats.npz", **{name: array}), SPEC, "pool", dim=3)
+
+
+class Malicious:
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
+
+
+def test_pickled_arrays_are_refused_and_do_not_run(tmp_path):
+    array = np.empty(3, object)
+    array[:] = Malicious(tmp_path / "trace")
+    path = tmp_path / "fid_stats.npz"
+    np.savez(path, mu=array, sigma=SIGMA, allow_pickle=True)
+    with pytest.raises(StoreError, match="cannot be read as {mu, sigma} statistics"):
+        store.adopt(path, SPEC, "pool", dim=3)
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: np.savez(path, mu=MU),
+        lambda path: np.savez(path, arr_0=np.zeros((2, 3, 3, 3), np.uint8)),
+        lambda path: path.write_bytes(b"not a zip"),
+        lambda path: path.write_bytes(b""),
+        lambda path: (write_npz(path), os.truncate(path, path.stat().st_size // 2)),
+        lambda path: None,
+    ],
+    ids=["no sigma", "images", "text", "empty", "cut", "missing"],
+)
+def test_what_is_no_statistics_file_is_refused(write, tmp_path):
+    write(tmp_path / "fid_stats.npz")
+    with pytest.raises(StoreError, match=r"fid_stats\.npz cannot be read"):
+        store.adopt(tmp_path / "fid_stats.npz", SPEC, "pool", dim=3)
+
+
+def test_statistics_are_told_from_images(tmp_path, file):
+    assert store.is_statistics(file)
+    assert store.is_statistics(write_npz(tmp_path / "stats.npz"))
+    np.savez(tmp_path / "images.npz", np.zeros((2, 3, 3, 3), np.uint8))
+    (tmp_path / "text.npz").write_text("text")
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("images.npz", "text.npz", "folder.safetensors", "missing.safetensors", "missing.npz"):
+        assert not store.is_statistics(tmp_path / name)
+
+
+# --- Results
+
+
+def result_of(**changes):
+    default = Result(
+        measure="fid",
+        metric="frechet",
+        version=1,
+        better="lower",
+        params={"ddof": 1},
+        protocol="torch-fidelity",
+        spec=SPEC,
+        tap="pool",
+        sets={
+            "generated": SetInfo("fake", "aa" * 32, 100),
+            "reference": SetInfo("real", "bb" * 32, 200, notes={"gray to RGB": 2}),
+        },
+        values={"frechet": 12.5, "slope": 3.0},
+        errors={"frechet": 0.5},
+        bias=0.25,
+        warnings=["careful"],
+        cite="somebody",
+        made_with={"torch": "2.0"},
+        seconds=1.23456,
+        contributions={
+            "generated": (torch.tensor([7, 3, 9, 1]), torch.tensor([0.1, -0.5, 0.7, 0.3]).double())
+        },
+    )
+    return dataclasses.replace(default, **changes)
+
+
+def with_set(role, **changes):
+    sets = dict(result_of().sets)
+    sets[role] = dataclasses.replace(sets[role], **changes)
+    return result_of(sets=sets)
+
+
+def test_results_on_the_same_terms_are_comparable():
+    require_comparable([])
+    require_comparable([result_of()])
+    other = with_set("generated", name="other", digest="cc" * 32)
+    other = dataclasses.replace(other, values={"frechet": 3.0}, made_with={"torch": "3.0"}, seconds=9.0)
+    require_comparable([result_of(), other, with_set("reference", name="moved/real")])
+
+
+DIFFERENCES = {
+    "measure: fid against fid-inf": result_of(measure="fid-inf"),
+    "metric version: frechet 1 against frechet 2": result_of(version=2),
+    "parameters: {'ddof': 1} against {'ddof': 0}": result_of(params={"ddof": 0}),
+    "tap: pool against logits": result_of(tap="logits"),
+    "generated n: 100 against 99": with_set("generated", n=99),
+    "generated n: 100 against None": with_set("generated", n=None),
+    "reference n: 200 against 199": with_set("reference", n=199),
+    "reference images: bbbbbbbbbbbbbbbb against cccccccccccccccc": with_set("reference", digest="cc" * 32),
+    "roles: ['generated', 'reference'] against ['generated']": result_of(
+        sets={"generated": SetInfo("fake", "aa" * 32, 100)}
+    ),
+    **{f"{SPEC.differences(other)[0]}": result_of(spec=other) for other in OTHERS.values()},
+}
+
+
+@pytest.mark.parametrize("line", DIFFERENCES)
+def test_a_term_that_differs_is_refused_and_named(line):
+    with pytest.raises(IncomparableError) as caught:
+        require_comparable([result_of(), result_of(), DIFFERENCES[line]])
+    message = str(caught.value)
+    assert message.splitlines()[1:-1] == [f"  {line}"]
+    assert "fid of fake" in message
+    assert "not comparable" in message
+    assert "on the same terms" in message
+
+
+def test_all_terms_that_differ_are_named_at_once():
+    other = dataclasses.replace(with_set("generated", n=99), version=2, spec=OTHERS["resize"])
+    with pytest.raises(IncomparableError) as caught:
+        require_comparable([result_of(), other])
+    for term in ("metric version", "generated n", "resize"):
+        assert f"  {term}: " in str(caught.value)
+
+
+def test_value_and_error_are_those_of_the_first_number():
+    assert (result_of().value, result_of().error) == (12.5, 0.5)
+    assert result_of(errors={"slope": 1.0}).error is None
+
+
+def test_the_worst_images_come_first_by_their_index():
+    found = result_of().worst(3)
+    assert [index for index, _ in found] == [9, 1, 7]
+    assert [contribution for _, contribution in found] == pytest.approx([0.7, 0.3, 0.1])
+    assert len(result_of().worst(99)) == 4
+    assert result_of().worst(0) == []
+    assert result_of().worst(3, role="reference") == []
+
+
+def test_a_json_line_is_one_line_that_parses_and_says_the_terms():
+    line = result_of().json_line()
+    assert "\n" not in line
+    data = json.loads(line)
+    assert (data["measure"], data["value"], data["standard_error"], data["bias"]) == ("fid", 12.5, 0.5, 0.25)
+    assert data["values"] == {"frechet": 12.5, "slope": 3.0}
+    assert Spec.from_json({k: v for k, v in data["spec"].items() if k != "digest"}) == SPEC
+    assert data["spec"]["digest"] == SPEC.digest
+    assert data["sets"]["generated"] == {
+        "name": "fake",
+        "digest": "aa" * 32,
+        "n": 100,
+        "skipped": 0,
+        "notes": {},
+        "claimed": False,
+    }
+    assert data["sets"]["reference"]["notes"] == {"gray to RGB": 2}
+    assert data["warnings"] == ["careful"]
+    assert "contributions" not in data
