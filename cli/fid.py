@@ -27,7 +27,10 @@ def _distance_options(command: Command) -> Command:
 @click.command()
 @_distance_options
 @click.option(
-    "--worst", type=click.IntRange(1), metavar="K", help="Also draw the K images of FAKE that raise FID most."
+    "--worst",
+    type=click.IntRange(1, 1024),
+    metavar="K",
+    help="Also draw the K images of FAKE that raise FID most.",
 )
 @click.option(
     "--worst-out",
@@ -43,7 +46,7 @@ def fid(real: str, fake: str, as_json: bool, worst: int | None, worst_out: Path,
     stats`, or {mu, sigma} .npz of pytorch-fid, clean-fid and TTUR.
     """
     if worst:
-        _require_images(fake)
+        _require_drawable(fake, worst_out)
         options["rows"] = None  # every image is to have its contribution
     result = _run("fid", real, fake, as_json, options)
     if worst:
@@ -73,9 +76,12 @@ def _run(measure: str, real: str, fake: str, as_json: bool, options: dict[str, A
     return results[0]
 
 
-def _require_images(fake: str) -> None:
+def _require_drawable(fake: str, out: Path) -> None:
     from gen_eval.store import is_statistics
 
+    from .pictures import require_picture
+
+    require_picture(out)
     if is_statistics(Path(fake)):
         raise click.UsageError(f"--worst draws images, and {fake} holds their statistics only")
 

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from gen_eval.errors import GenEvalError
+from gen_eval.errors import GenEvalError, UnknownName
 
 # verb: (module, attribute, one line of help)
 VERBS = {
@@ -35,6 +35,14 @@ class Verbs(click.Group):
         command = getattr(importlib.import_module(f".{module}", __package__), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Say of a verb that does not exist which one was meant."""
+        if not args[0].startswith("-") and args[0] not in VERBS:
+            ctx.fail(str(UnknownName("command", args[0], VERBS)))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in ``--help``, without importing the verbs."""

@@ -235,6 +235,9 @@ def _info(summary: Summary, n: int | None) -> SetInfo:
 
 def _set_warnings(summaries: dict[str, Summary]) -> list[str]:
     lines = []
+    digests = [summary.digest for summary in summaries.values()]
+    if len(set(digests)) < len(digests):
+        lines.append("both sets hold the same images, to the last byte")
     for role, summary in summaries.items():
         if summary.claimed:
             lines.append(

@@ -93,7 +93,7 @@ class Inception:
         offline: bool | None = None,
         progress: Progress = silent,
     ) -> Inception:
-        """The extractor from a weights file.
+        """The Inception of FID, 2015-12-05, with taps pool, spatial, logits and logits_unbiased.
 
         Args:
             weights: a local file; by default the file is found in the cache or fetched.

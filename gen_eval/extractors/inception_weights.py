@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -102,7 +103,13 @@ def read_weights(path: Path) -> State:
         tensors = _read_tensors(path)
     except FileNotFoundError:
         raise WeightsError(f"no weights file at {path}") from None
-    except (OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except (pickle.UnpicklingError, SafetensorError) as error:
+        # torch's own message advises to switch its safety off.
+        raise WeightsError(
+            f"{path} is not a weights file that can be read safely: expected a state dict of tensors (.pth), a "
+            "TorchScript archive (.pt) or a .safetensors file"
+        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} is not a weights file that can be read safely: {error}") from error
     return _canonical(tensors, path)
 

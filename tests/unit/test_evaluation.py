@@ -250,7 +250,7 @@ def test_progress_is_told_of_every_image(folder):
 # --- Rows
 
 
-@pytest.mark.parametrize("rows", [None, N, 10_000])
+@pytest.mark.parametrize("rows", [None, M, 10_000])
 def test_all_rows_give_one_error_bar(rows, expected):
     assert_same_number(measure(rows=rows), expected)
 
