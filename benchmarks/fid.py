@@ -131,7 +131,7 @@ def measure(argv: Sequence[str], set_name: str, images: int, tool: str, turn: in
 def value_in(output: str) -> float:
     """The FID in what a contestant printed last: a bare number, or geneval's JSON object."""
     last = json.loads(output.strip().splitlines()[-1])
-    return float(last["values"]["fid"] if isinstance(last, dict) else last)
+    return float(last["value"] if isinstance(last, dict) else last)
 
 
 def with_gaps(runs: Iterable[Run]) -> list[Run]:

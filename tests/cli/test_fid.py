@@ -253,7 +253,15 @@ def test_an_interrupt_ends_the_run_without_a_traceback(geneval_path, weights, tm
     terminal, theirs = pty.openpty()
     command = [geneval_path, "fid", "many.npy", "many.npy"]
     env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=theirs)
+    # What runs in the background of a shell is born deaf to SIGINT, and so is what it starts.
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     os.close(theirs)
     try:
         shown = _read(terminal, until=b"/2,000 images")  # the bar is up: the pass has begun

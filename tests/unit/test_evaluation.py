@@ -56,6 +56,15 @@ def measure(generated=FAKE, reference=REAL, **options):
     return result
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Images this small are faster without threads, many times so where other work shares the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def expected():
     return measure()
