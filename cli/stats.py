@@ -45,7 +45,7 @@ def stats(
     from gen_eval.extractors import find_extractor
     from gen_eval.images import open_images
     from gen_eval.protocols import find_protocol
-    from gen_eval.summary import Request, summarize
+    from gen_eval.summary import Request, require_whole, summarize
 
     from .allocator import keep_freed_memory
     from .console import progress_bar
@@ -53,6 +53,8 @@ def stats(
     keep_freed_memory()
     store.require_name(out)
     opened = open_images(images)
+    if not options["skip_corrupt"]:
+        require_whole(opened)
     terms = find_protocol(protocol)
     with progress_bar() as progress:
         extractor = find_extractor("inception")(

@@ -17,7 +17,7 @@ from gen_eval.metrics import Measure, find_measure
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, Protocol, find_protocol
 from gen_eval.results import Result, SetInfo
-from gen_eval.summary import DEFAULT_ROWS, Request, Summary, made_with, summarize
+from gen_eval.summary import DEFAULT_ROWS, Request, Summary, made_with, require_whole, summarize
 
 
 def evaluate(
@@ -72,7 +72,6 @@ def evaluate(
     terms = find_protocol(protocol)
     sources = {"reference": open_set(reference), "generated": open_set(generated, n=n, seed=seed)}
     extractors = load_extractors(wanted, terms, weights, pick_device(device), offline, progress)
-    _require_enough(wanted, extractors, sources)
     if any(measure.metric.all_rows for measure in wanted):
         rows = None
 
@@ -80,18 +79,24 @@ def evaluate(
         Request(extractor, tuple({measure.tap: None for measure in wanted if measure.extractor == name}))
         for name, extractor in extractors.items()
     ]
+    settled = {
+        role: settle(source, requests, n=reference_n if role == "reference" else None)
+        for role, source in sources.items()
+    }
+    _require_fit(wanted, extractors, settled, skip_corrupt)
     summaries = {
-        role: summarize_set(
+        role: source
+        if isinstance(source, Summary)
+        else summarize(
             source,
             requests,
-            n=reference_n if role == "reference" else None,
             rows=rows,
             batch_size=batch_size,
             workers=workers,
             skip_corrupt=skip_corrupt,
             progress=progress,
         )
-        for role, source in sources.items()
+        for role, source in settled.items()
     }
     return [compute(measure, extractors[measure.extractor], summaries, terms) for measure in wanted]
 
@@ -178,15 +183,15 @@ def load_extractors(
     }
 
 
-def summarize_set(
-    source: Images | Summary | Path, requests: Sequence[Request], *, n: int | None = None, **options: Any
-) -> Summary:
-    """The summary of whatever :func:`open_set` gave; only images cost a pass."""
+def settle(
+    source: Images | Summary | Path, requests: Sequence[Request], *, n: int | None = None
+) -> Images | Summary:
+    """Statistics read and where they are needed; images, which cost a pass, as they are."""
     extractor = requests[0].extractor
     if isinstance(source, Summary):
         return source.to(extractor.device)
     if not isinstance(source, Path):
-        return summarize(source, requests, **options)
+        return source
     if source.suffix == store.EXTENSION:
         return store.load(source).to(extractor.device)
     tap = requests[0].taps[0]
@@ -211,22 +216,28 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
-def _require_enough(
+def _require_fit(
     measures: Sequence[Measure],
     extractors: dict[str, Extractor],
-    sources: dict[str, Images | Summary | Path],
+    sources: dict[str, Images | Summary],
+    skip_corrupt: bool,
 ) -> None:
-    """Refuse before the pass what the metric would refuse after it."""
+    """Refuse before the first pass what would be refused after it, or in the second."""
     for measure in measures:
-        least = measure.metric.least_n(extractors[measure.extractor].taps[measure.tap])
+        extractor = extractors[measure.extractor]
+        spec, least = extractor.spec(measure.tap), measure.metric.least_n(extractor.taps[measure.tap])
         for role, source in sources.items():
             needed = least if role == "generated" else 2
-            if isinstance(source, (Summary, Path)) or len(source) >= needed:
-                continue
-            found = "1 image" if len(source) == 1 else f"{len(source)} images"
-            raise TooFewImages(
-                f"{measure.name} needs at least {needed} {role} images; {source.name} has {found}"
-            )
+            n = source.require(spec, measure.tap).n if isinstance(source, Summary) else len(source)
+            if n is not None and n < needed:
+                found = "1 image" if n == 1 else f"{n} images"
+                raise TooFewImages(
+                    f"{measure.name} needs at least {needed} {role} images; {source.name} has {found}"
+                )
+    if not skip_corrupt:
+        for source in sources.values():
+            if not isinstance(source, Summary):
+                require_whole(source)
 
 
 def _info(summary: Summary, n: int | None) -> SetInfo:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gen_eval.errors import NumericalError, UsageError
+from gen_eval.errors import NumericalError, TooFewImages, UsageError
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,12 @@ class Moments:
     def cov(self, ddof: int = 1) -> Tensor:
         """The covariance, ``[d, d]`` float64, divided by ``n - ddof``."""
         if self.n <= ddof:
-            raise UsageError(f"a covariance needs more than {ddof} rows, found {self.n}")
+            raise TooFewImages(f"a covariance needs at least {ddof + 1} images, found {self.n}")
         return self.scatter / (self.n - ddof)
+
+    def symmetric(self) -> Moments:
+        """The same with a scatter that is symmetric to the last bit, which products of blocks need not be."""
+        return Moments(self.n, self.mean, (self.scatter + self.scatter.T) / 2)
 
     def to(self, device: torch.device) -> Moments:
         """The same on another device."""

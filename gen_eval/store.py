@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from gen_eval.summary import Summary
 FORMAT = "gen_eval statistics 1"
 EXTENSION = ".safetensors"
 _HEADER = "gen_eval"
+# Stands in for an n that is unknown: any count gives the covariance back that it was multiplied by.
+_ANY_COUNT = 2
 
 
 def is_statistics(path: Path) -> bool:
@@ -51,12 +54,13 @@ def require_name(path: Path) -> None:
         raise StoreError(f"cannot write {path}: there is no folder {path.parent}")
 
 
-def save(summary: Summary, path: Path) -> None:
+def save(summary: Summary, path: str | Path) -> None:
     """Write a summary. The file appears whole or not at all.
 
     Raises:
         StoreError: if the name does not end in ``.safetensors`` or the folder cannot be written to.
     """
+    path = Path(path)
     require_name(path)
     tensors: dict[str, Tensor] = {}
     entries = []
@@ -77,14 +81,15 @@ def save(summary: Summary, path: Path) -> None:
     }
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, part, {_HEADER: json.dumps(header)})
+        # One entry: safetensors writes several in no fixed order, and equal summaries shall be equal files.
+        save_file(tensors, part, {_HEADER: json.dumps(header | {"terms_sha256": _terms_sha256(header)})})
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
         raise StoreError(f"cannot write {path}: {error}") from error
 
 
-def load(path: Path) -> Summary:
+def load(path: str | Path) -> Summary:
     """Read a summary that :func:`save` wrote.
 
     Raises:
@@ -96,10 +101,20 @@ def load(path: Path) -> Summary:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise StoreError(f"{path} cannot be read as statistics: {error}") from error
-    if header.get("format") != FORMAT:
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise StoreError(f"{path} is a safetensors file, but holds no statistics in the format '{FORMAT}'")
-    for name, expected in header["sha256"].items():
-        if name not in tensors or _sha256(tensors[name]) != expected:
+    if header.pop("terms_sha256", None) != _terms_sha256(header):
+        raise StoreError(f"{path} is damaged: its terms are not what was written. Make it anew.")
+    try:
+        return _from_header(header, tensors, path)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise StoreError(f"{path} is damaged: its terms cannot be read ({error!r}). Make it anew.") from error
+
+
+def _from_header(header: dict[str, Any], tensors: dict[str, Tensor], path: str | Path) -> Summary:
+    expected = header["sha256"]
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors or _sha256(tensors[name]) != expected.get(name):
             raise StoreError(f"{path} is damaged: its tensor {name} is not what was written. Make it anew.")
     features = {}
     for place, entry in enumerate(header["features"]):
@@ -135,9 +150,10 @@ def adopt(path: Path, spec: Spec, tap: str, *, dim: int, n: int | None = None) -
         StoreError: if the arrays are missing or of other shapes, or are not finite.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            mu, sigma = file["mu"], file["sigma"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        # Opened here: numpy leaves a file open that it fails to read.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            mu, sigma = (file[name].astype(np.float64) for name in ("mu", "sigma"))
+    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise StoreError(f"{path} cannot be read as {{mu, sigma}} statistics: {error}") from error
     if mu.shape != (dim,) or sigma.shape != (dim, dim):
         raise StoreError(
@@ -145,9 +161,8 @@ def adopt(path: Path, spec: Spec, tap: str, *, dim: int, n: int | None = None) -
         )
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise StoreError(f"{path} holds NaN or infinity")
-    mean, cov = torch.from_numpy(mu.astype(np.float64)), torch.from_numpy(sigma.astype(np.float64))
-    # The file holds sigma with ddof 1. Where n is unknown any count gives that covariance back.
-    count = n or 2
+    mean, cov = torch.from_numpy(mu), torch.from_numpy(sigma)
+    count = n or _ANY_COUNT  # the file holds sigma with ddof 1
     moments = Moments(count, mean, (cov + cov.T) / 2 * (count - 1))
     return Summary(
         name=str(path),
@@ -176,7 +191,11 @@ def _from_tensors(tensors: dict[str, Tensor], entry: dict[str, Any]) -> Features
     scatter = scatter + scatter.triu(1).T
     sample = Sample(tensors["rows"], tensors["index"], entry["limit"]) if "rows" in tensors else None
     n = entry["n"]
-    return Features(n, Moments(n, mean, scatter), sample)
+    return Features(n, Moments(n or _ANY_COUNT, mean, scatter), sample)
+
+
+def _terms_sha256(header: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(tensor: Tensor) -> str:

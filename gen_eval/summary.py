@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gen_eval import resize
-from gen_eval.errors import CorruptImages, IncomparableError
+from gen_eval.errors import CorruptImages, IncomparableError, NumericalError
 from gen_eval.extractors import Extractor
 from gen_eval.images import Images, stream
 from gen_eval.images.protocol import Pixels
@@ -110,15 +110,13 @@ def summarize(
         CorruptImages: if files are broken and ``skip_corrupt`` is false.
         NumericalError: if features are not finite.
     """
-    if not skip_corrupt and (broken := images.check(silent)):
-        raise CorruptImages(images.name, broken)
     on_cpu = all(request.extractor.device.type == "cpu" for request in requests)
     resizes = {request.extractor.resize for request in requests}
 
     def prepare(pixels: Pixels) -> dict[Resize, Tensor]:
         return {one: resize.prepare(pixels, one.size, one.kernel) for one in resizes}
 
-    readings = [_Reading(request, len(images), rows) for request in requests]
+    readings = [_Reading(request, images, rows) for request in requests]
     digest, notes, skipped, done = hashlib.sha256(), Counter[str](), list[tuple[str, str]](), 0
     chunks = stream(
         images,
@@ -150,13 +148,23 @@ def summarize(
     )
 
 
+def require_whole(images: Images) -> None:
+    """Look cheaply for broken files, before minutes are spent on the whole ones.
+
+    Raises:
+        CorruptImages: names them.
+    """
+    if broken := images.check(silent):
+        raise CorruptImages(images.name, broken)
+
+
 class _Reading:
     """One extractor's part of a pass."""
 
-    def __init__(self, request: Request, n: int, rows: int | None) -> None:
+    def __init__(self, request: Request, images: Images, rows: int | None) -> None:
         self._extractor = request.extractor
         self._gathers = {
-            tap: _Gather(n, request.extractor.taps[tap], rows, request.extractor.device)
+            tap: _Gather(images, request.extractor.taps[tap], rows, request.extractor.device)
             for tap in request.taps
         }
 
@@ -176,27 +184,36 @@ class _Reading:
 class _Gather:
     """The features of one tap, as they come."""
 
-    def __init__(self, n: int, dim: int, rows: int | None, device: torch.device) -> None:
+    def __init__(self, images: Images, dim: int, rows: int | None, device: torch.device) -> None:
+        self._images = images
         self._moments: Moments | None = None
-        self._pending: list[Tensor] = []
-        self._sample = SampleBuilder(n, dim, rows, device)
+        self._pending: list[tuple[Tensor, Tensor]] = []
+        self._sample = SampleBuilder(len(images), dim, rows, device)
 
     def add(self, features: Tensor, index: Tensor) -> None:
         self._sample.put(features, index)
-        self._pending.append(features)
-        if sum(map(len, self._pending)) >= _BLOCK:
+        self._pending.append((features, index))
+        if sum(len(rows) for rows, _ in self._pending) >= _BLOCK:
             self._flush()
 
     def finish(self) -> Features:
         self._flush()
         assert self._moments is not None  # summarize() refuses a set without a readable image
-        return Features(self._moments.n, self._moments, self._sample.finish())
+        return Features(self._moments.n, self._moments.symmetric(), self._sample.finish())
 
     def _flush(self) -> None:
-        if self._pending:
-            block = Moments.of(torch.cat(self._pending))
-            self._moments = block if self._moments is None else self._moments + block
-            self._pending.clear()
+        if not self._pending:
+            return
+        rows, index = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
+        bad = index[~rows.isfinite().all(1).cpu()]
+        if len(bad):
+            raise NumericalError(
+                f"the features of {len(bad)} images of {self._images.name} are NaN or infinite, first those of "
+                f"{self._images.label(int(bad[0]))}: check that image, and the extractor's weights"
+            )
+        block = Moments.of(rows)
+        self._moments = block if self._moments is None else self._moments + block
+        self._pending.clear()
 
 
 def default_workers() -> int:

@@ -33,8 +33,8 @@ class Conv(nn.Module):
         super().__init__()
         folded = [_fold(state, name) for name in names]
         self.widths = [len(bias) for _, bias in folded]
-        self.weight = nn.Parameter(torch.cat([weight for weight, _ in folded]))
-        self.bias = nn.Parameter(torch.cat([bias for _, bias in folded]))
+        weight, bias = folded[0] if len(folded) == 1 else map(torch.cat, zip(*folded, strict=True))
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
         self._stride = stride
         self._padding = tuple(k // 2 for k in self.weight.shape[2:]) if same else (0, 0)
         self._rectified = sum(self.widths[: len(names) - linear])
@@ -219,6 +219,12 @@ def _average(x: Tensor) -> Tensor:
 
 def _fold(state: State, name: str) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution with its batch norm folded in; the scale is rounded once."""
+    weight = state[f"{name}.weight"]
+    channels = {state[f"{name}.{part}"].shape for part in ("beta", "mean", "var")}
+    if weight.ndim != 4 or channels != {weight.shape[:1]}:
+        raise WeightsError(
+            f"the tensors of {name} have shapes that do not fit: {list(weight.shape)}, {channels}"
+        )
     scale = (state[f"{name}.var"].double() + _EPSILON).rsqrt()
     bias = state[f"{name}.beta"].double() - state[f"{name}.mean"].double() * scale
-    return state[f"{name}.weight"] * scale.float()[:, None, None, None], bias.float()
+    return weight * scale.float()[:, None, None, None], bias.float()

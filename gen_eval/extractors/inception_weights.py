@@ -109,7 +109,9 @@ def read_weights(path: Path) -> State:
             f"{path} is not a weights file that can be read safely: expected a state dict of tensors (.pth), a "
             "TorchScript archive (.pt) or a .safetensors file"
         ) from error
-    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise  # says nothing about the file
+    except Exception as error:  # a damaged file makes unpicklers raise nearly anything
         raise WeightsError(f"{path} is not a weights file that can be read safely: {error}") from error
     return _canonical(tensors, path)
 
@@ -231,5 +233,8 @@ def _read_torchscript(archive: zipfile.ZipFile) -> dict[str, Tensor]:
             elif isinstance(value, Tensor):
                 tensors[prefix + name] = value
 
-    gather(_TensorUnpickler(archive, root).load(), "")
+    module = _TensorUnpickler(archive, root).load()
+    if not isinstance(module, _Record):
+        raise ValueError(f"expected a module, found {type(module).__name__}")
+    gather(module, "")
     return tensors

@@ -65,7 +65,10 @@ def open_images(source: Any, *, n: int | None = None, seed: int = 0, name: str |
     if generates:
         called = name or str(getattr(source, "__name__", type(source).__name__))
         if n is None:
-            raise UsageError(f"{called} is a callable, which has no length: say how many images with n=")
+            raise UsageError(
+                f"{called} is a callable, which has no length: say how many images with n="
+                "; as a reference, pass gen_eval.open_images(it, n=...)"
+            )
         return Generated(source, n, seed, called)
     raise UsageError(f"cannot read images from {_describe(source)}: expected {_ACCEPTED}")
 

@@ -55,9 +55,14 @@ class Measure:
     tap: str
 
 
+# A subset of fewer rows than this tells no variance worth printing.
+_FEWEST_ROWS = 30
+
+
 def _gaussian(features: Features, ddof: int) -> Gaussian:
-    # A single row has no variance to tell.
-    rows = features.sample.rows if features.sample and features.sample.n > 1 else None
+    rows = None
+    if features.sample and features.sample.n >= min(_FEWEST_ROWS, features.n or _FEWEST_ROWS):
+        rows = features.sample.rows
     return Gaussian(features.n, features.moments.mean, features.moments.cov(ddof), rows, ddof)
 
 

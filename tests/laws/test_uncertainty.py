@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from gen_eval.errors import TooFewImages
 from gen_eval.metrics.frechet import frechet, frechet_infinity
@@ -29,7 +30,8 @@ def one_thread():
     """Matrices this small are faster without threads, many times so where other work shares the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with threadpool_limits(1):
+        yield
     torch.set_num_threads(before)
 
 

@@ -272,18 +272,12 @@ def test_some_rows_give_the_same_value_and_a_similar_error_bar(expected):
     assert len(set(found.contributions["generated"][0].tolist())) == 150
 
 
-@pytest.mark.parametrize("rows", [0, 1])
-def test_without_rows_the_value_stays_and_the_error_bar_is_absent(rows, expected):
+@pytest.mark.parametrize("rows", [0, 1, 29])
+def test_with_too_few_rows_the_value_stays_and_the_error_bar_is_absent(rows, expected):
     found = measure(rows=rows)
     assert found.value == pytest.approx(expected.value, rel=1e-12)
     assert found.error is None  # 0.0 would say that it is exact
     assert found.worst(3) == []
-
-
-def test_the_smallest_sample_still_gives_a_finite_error_bar():
-    found = measure(rows=2)
-    assert np.isfinite(found.error)
-    assert np.isfinite(found.bias)
 
 
 @pytest.mark.parametrize("rows", [10_000, 30])
@@ -477,7 +471,7 @@ class Unsound(Pixels):
 def test_features_that_are_not_finite_stop_the_run(monkeypatch):
     monkeypatch.setitem(EXTRACTORS, "unsound", lambda **options: Unsound())
     white = np.concatenate([FAKE, np.full((1, 12, 10, 3), 255, np.uint8)])
-    with pytest.raises(NumericalError, match="NaN or infinity"):
+    with pytest.raises(NumericalError, match=r"features of 1 images of array are NaN or infinite, first those of #\d+"):
         evaluate(["frechet:unsound"], generated=white, reference=REAL)
 
 
