@@ -98,8 +98,13 @@ def show_results(results: Sequence[Result], as_json: bool) -> None:
         for note, count in info.notes.items():
             click.echo(f"note: {count:,} of {info.name}: {note}", err=True)
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
-        click.secho("warning: ", fg="yellow", bold=True, err=True, nl=False)
-        click.echo(warning, err=True)
+        warn(warning)
+
+
+def warn(text: str) -> None:
+    """Print a warning to standard error."""
+    click.secho("warning: ", fg="yellow", bold=True, err=True, nl=False)
+    click.echo(text, err=True)
 
 
 def _show_terms(result: Result) -> None:

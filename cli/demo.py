@@ -185,14 +185,15 @@ def _number(result: Result) -> str:
 
 
 def _show(results: Mapping[str, Result], n: int, out: Path, picture: Path) -> None:
+    from .console import warn
+
     click.secho(f"{'set':11}{'':28}{'FID':>6}  ± s.e.", bold=True)
     for name, result in results.items():
         click.echo(f"{name:11}{MEANING[name]:28}{result.value:6.1f}  {result.error or 0:6.1f}")
     click.echo(f"\nBeside the images: {picture}")
     click.echo(f"Statistics of the reference, for any later FID: {out / REFERENCE}.safetensors")
     for warning in dict.fromkeys(warning for result in results.values() for warning in result.warnings):
-        click.secho("warning: ", fg="yellow", bold=True, err=True, nl=False)
-        click.echo(warning, err=True)
+        warn(warning)
         if warning.startswith("too few images"):
             click.echo(
                 f"That is how it should be here: all sets have {n} images and meet one reference, so their "
