@@ -49,7 +49,9 @@ def eigenvalues(a: Tensor) -> Tensor:
     if a.is_cuda:
         values: Tensor = torch.linalg.eigvalsh(a)
         return values
-    return torch.from_numpy(scipy.linalg.eigh(a.numpy(), eigvals_only=True, driver="evd", check_finite=False))
+    return torch.from_numpy(
+        scipy.linalg.eigh(a.numpy(), eigvals_only=True, driver=_driver(a), check_finite=False)
+    )
 
 
 def eigenpairs(a: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,8 +59,13 @@ def eigenpairs(a: Tensor) -> tuple[Tensor, Tensor]:
     if a.is_cuda:
         pairs = torch.linalg.eigh(a)
         return pairs.eigenvalues, pairs.eigenvectors
-    values, vectors = scipy.linalg.eigh(a.numpy(), driver="evd", check_finite=False)
+    values, vectors = scipy.linalg.eigh(a.numpy(), driver=_driver(a), check_finite=False)
     return torch.from_numpy(values), torch.from_numpy(vectors)
+
+
+def _driver(a: Tensor) -> str:
+    """Divide and conquer; SciPy 1.13 gives that too little workspace for a single element."""
+    return "evd" if len(a) > 1 else "ev"
 
 
 def singular_triplets(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:

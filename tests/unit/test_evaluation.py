@@ -471,7 +471,9 @@ class Unsound(Pixels):
 def test_features_that_are_not_finite_stop_the_run(monkeypatch):
     monkeypatch.setitem(EXTRACTORS, "unsound", lambda **options: Unsound())
     white = np.concatenate([FAKE, np.full((1, 12, 10, 3), 255, np.uint8)])
-    with pytest.raises(NumericalError, match=r"features of 1 images of array are NaN or infinite, first those of #\d+"):
+    with pytest.raises(
+        NumericalError, match=r"features of 1 images of array are NaN or infinite, first those of #\d+"
+    ):
         evaluate(["frechet:unsound"], generated=white, reference=REAL)
 
 
