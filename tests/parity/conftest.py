@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -44,15 +43,14 @@ BATCH_SIZES = {"cifar10": 16, "mnist": 16, "mixed": 1}
 
 
 @pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """As many torch threads as this process has cores, and a single one for SciPy.
+def _one_thread() -> Iterator[None]:
+    """One thread for torch and for SciPy.
 
-    The square roots of singular matrices that most of this time goes into gain nothing from a second thread,
-    and on a busy machine lose much to its waiting.
+    Another would save a quarter of the time at best, and on a busy machine, where threads spin while they
+    wait for one another, it costs several times as much.
     """
     before = torch.get_num_threads()
-    if hasattr(os, "sched_getaffinity"):
-        torch.set_num_threads(min(before, len(os.sched_getaffinity(0))))
+    torch.set_num_threads(1)
     with threadpool_limits(1, user_api="blas"):
         yield
     torch.set_num_threads(before)
