@@ -39,7 +39,22 @@ def _distance_options(command: Command) -> Command:
     show_default=True,
     help="Where to draw them.",
 )
-def fid(real: str, fake: str, as_json: bool, worst: int | None, worst_out: Path, **options: Any) -> None:
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "nuclear", "cholesky", "sqrtm"]),
+    default="auto",
+    show_default=True,
+    help="How the distance is computed; sqrtm is a slow cross-check that gives no error bar.",
+)
+def fid(
+    real: str,
+    fake: str,
+    as_json: bool,
+    worst: int | None,
+    worst_out: Path,
+    method: str,
+    **options: Any,
+) -> None:
     """Fréchet Inception Distance from the images FAKE to the images REAL.
 
     REAL and FAKE are folders, zip or tar archives, .npz or .npy arrays, or statistics: files of `geneval
@@ -48,6 +63,7 @@ def fid(real: str, fake: str, as_json: bool, worst: int | None, worst_out: Path,
     if worst:
         _require_drawable(fake, worst_out)
         options["rows"] = None  # every image is to have its contribution
+    options["params"] = {"method": method}
     result = _run("fid", real, fake, as_json, options)
     if worst:
         _draw_worst(result, fake, worst, worst_out)

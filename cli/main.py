@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 import click
@@ -61,6 +62,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line: 0 for success, 1 for an error, 2 for a wrong command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a result is not lost to a locale that lacks a sign
     try:
         cli(prog_name="geneval")
     except GenEvalError as error:

@@ -25,7 +25,7 @@ from .options import extraction_options
     type=click.IntRange(0),
     default=10_000,
     show_default=True,
-    help="The most feature rows to keep beside the moments: they give error bars, and FID below 2048 images.",
+    help="The most feature rows to keep beside the moments; error bars are made from them.",
 )
 @click.option("--tap", "taps", multiple=True, default=("pool",), show_default=True, help="Features to keep.")
 def stats(

@@ -41,9 +41,9 @@ class UnknownName(UsageError):
         known: the names that exist.
     """
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, what: str, name: object, known: Iterable[str]) -> None:
         names = sorted(known)
-        close = get_close_matches(name, names, n=1)
+        close = get_close_matches(str(name), names, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
         super().__init__(f"unknown {what} '{name}': {hint}known: {', '.join(names)}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ def evaluate(
     *,
     generated: Any,
     reference: Any,
-    protocol: str = DEFAULT_PROTOCOL,
+    protocol: str | Protocol = DEFAULT_PROTOCOL,
+    params: Mapping[str, Any] | None = None,
     weights: str | Path | None = None,
     device: str | torch.device | None = None,
     n: int | None = None,
@@ -47,7 +48,9 @@ def evaluate(
         generated: images, as :func:`gen_eval.images.open_images` takes them; a statistics file; a
             :class:`Summary`.
         reference: the same.
-        protocol: the settings that the number is to mean, a name in :data:`gen_eval.protocols.PROTOCOLS`.
+        protocol: the settings that the number is to mean, a name in :data:`gen_eval.protocols.PROTOCOLS`
+            or a row of one's own.
+        params: metric parameters to set over the protocol's, such as ``{"method": "sqrtm"}``.
         weights: a local weights file; by default found in the cache or fetched.
         device: such as ``"cuda"``; by default CUDA where there is one.
         n: number of images asked of a ``generated`` that is a callable.
@@ -66,10 +69,15 @@ def evaluate(
     Raises:
         GenEvalError: see :mod:`gen_eval.errors`; the message says what to do.
     """
+    if isinstance(measures, str):
+        measures = [measures]
     wanted = [find_measure(measure) for measure in measures]
     if not wanted:
         raise UsageError("no measures were asked for")
-    terms = find_protocol(protocol)
+    _require_range(
+        rows=(rows, 0), batch_size=(batch_size, 1), workers=(workers, 0), reference_n=(reference_n, 2)
+    )
+    terms = find_protocol(protocol).with_params(params or {}, [measure.metric.params for measure in wanted])
     sources = {"reference": open_set(reference), "generated": open_set(generated, n=n, seed=seed)}
     extractors = load_extractors(wanted, terms, weights, pick_device(device), offline, progress)
     if any(measure.metric.all_rows for measure in wanted):
@@ -153,6 +161,8 @@ def compute(
 
 def open_set(source: Any, *, n: int | None = None, seed: int = 0) -> Images | Summary | Path:
     """Images, a summary, or the path of a statistics file, whichever the source is."""
+    if isinstance(source, str) and not source:
+        raise UsageError("an empty path was given; for the current folder say '.'")
     if isinstance(source, Summary):
         return source
     if isinstance(source, (str, Path)) and store.is_statistics(Path(source)):
@@ -188,6 +198,8 @@ def settle(
 ) -> Images | Summary:
     """Statistics read and where they are needed; images, which cost a pass, as they are."""
     extractor = requests[0].extractor
+    if n is not None and not (isinstance(source, Path) and source.suffix != store.EXTENSION):
+        raise UsageError("reference_n is for {mu, sigma} statistics, which do not say; this reference does")
     if isinstance(source, Summary):
         return source.to(extractor.device)
     if not isinstance(source, Path):
@@ -211,9 +223,17 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise UsageError(f"unknown device '{device}': expected cpu, cuda or cuda:N") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise UsageError(f"device '{device}' is not supported: expected cpu, cuda or cuda:N")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"device '{device}' asked for, but torch finds no CUDA here; use --device cpu")
     return chosen
+
+
+def _require_range(**arguments: tuple[int | None, int]) -> None:
+    for name, (value, least) in arguments.items():
+        if value is not None and value < least:
+            raise UsageError(f"{name} must be at least {least}, found {value}")
 
 
 def _require_fit(
@@ -234,6 +254,14 @@ def _require_fit(
                 raise TooFewImages(
                     f"{measure.name} needs at least {needed} {role} images; {source.name} has {found}"
                 )
+            if role == "generated" and measure.metric.all_rows and isinstance(source, Summary):
+                sample = source.require(spec, measure.tap).sample
+                if sample is None or sample.n != n:
+                    raise UsageError(
+                        f"{measure.name} needs every feature row of the generated images, and the statistics of "
+                        f"{source.name} hold {sample.n if sample else 0} of {n or 'unknown'}: pass the images, or "
+                        "make the statistics anew with more --rows"
+                    )
     if not skip_corrupt:
         for source in sources.values():
             if not isinstance(source, Summary):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gen_eval.errors import UnknownName
@@ -26,6 +26,22 @@ class Protocol:
     normalize: str
     meaning: str
     params: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_params(self, params: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> Protocol:
+        """The same with metric parameters of the caller's.
+
+        Args:
+            params: names and values.
+            known: the parameters of the metrics that are to take them.
+
+        Raises:
+            UnknownName: if no metric has a parameter of that name.
+        """
+        names = {name for defaults in known for name in defaults}
+        for name in params:
+            if name not in names:
+                raise UnknownName("parameter", name, names)
+        return replace(self, params={**self.params, **params})
 
     def params_for(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
         """A metric's parameters under this protocol."""
@@ -76,12 +92,14 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def find_protocol(name: str) -> Protocol:
-    """The protocol of a name.
+def find_protocol(name: str | Protocol) -> Protocol:
+    """The protocol of a name; a :class:`Protocol` is returned as it is.
 
     Raises:
         UnknownName: if there is none, with the nearest name there is.
     """
+    if isinstance(name, Protocol):
+        return name
     if name not in PROTOCOLS:
         raise UnknownName("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]

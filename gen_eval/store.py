@@ -36,10 +36,13 @@ def is_statistics(path: Path) -> bool:
     """Whether a file holds statistics, ours or ``{mu, sigma}``, as opposed to images."""
     if path.suffix == EXTENSION:
         return path.is_file()
-    if path.suffix != ".npz" or not zipfile.is_zipfile(path):
+    if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return {"mu.npy", "sigma.npy"} <= set(archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"mu.npy", "sigma.npy"} <= set(archive.namelist())
+    except zipfile.BadZipFile:
+        return False  # to be refused as images, with the reason
 
 
 def require_name(path: Path) -> None:
@@ -161,6 +164,9 @@ def adopt(path: Path, spec: Spec, tap: str, *, dim: int, n: int | None = None) -
         )
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise StoreError(f"{path} holds NaN or infinity")
+    scale = float(np.abs(sigma).max())
+    if sigma.diagonal().min() < 0 or np.abs(sigma - sigma.T).max() > 1e-3 * scale:
+        raise StoreError(f"{path}: sigma is no covariance; it has a negative variance or is not symmetric")
     mean, cov = torch.from_numpy(mu), torch.from_numpy(sigma)
     count = n or _ANY_COUNT  # the file holds sigma with ddof 1
     moments = Moments(count, mean, (cov + cov.T) / 2 * (count - 1))

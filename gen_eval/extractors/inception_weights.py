@@ -112,7 +112,7 @@ def read_weights(path: Path) -> State:
     except MemoryError:
         raise  # says nothing about the file
     except Exception as error:  # a damaged file makes unpicklers raise nearly anything
-        raise WeightsError(f"{path} is not a weights file that can be read safely: {error}") from error
+        raise WeightsError(f"{path} is not a weights file that can be read safely: {error!r}") from error
     return _canonical(tensors, path)
 
 
@@ -135,14 +135,13 @@ def fingerprint(state: State, *, head: bool) -> str:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return load_file(path)
-    if zipfile.is_zipfile(path):
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\x03\x04"
+    if zipped:
+        # Both of torch's layouts. Its own reader may run an archive's code, whatever it was asked for.
         with zipfile.ZipFile(path) as archive:
-            if any("/code/" in name for name in archive.namelist()):
-                return _read_torchscript(archive)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(state, dict):
-        raise ValueError(f"expected a dictionary of tensors, found {type(state).__name__}")
-    return {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+            return _gather(_TensorUnpickler(archive).load())
+    return _gather(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def _canonical(tensors: dict[str, Tensor], path: Path) -> State:
@@ -189,10 +188,10 @@ class _Record:
 class _TensorUnpickler(pickle.Unpickler):
     """Rebuilds tensors and plain containers; every class or function it does not know is an error."""
 
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{root}/data.pkl")))
+    def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
-        self._root = root
+        self._root = archive.namelist()[0].split("/")[0]
+        super().__init__(io.BytesIO(archive.read(f"{self._root}/data.pkl")))
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
@@ -222,19 +221,16 @@ def _rebuild_tensor(
     return torch.from_numpy(storage.copy()).as_strided(size, stride, offset)
 
 
-def _read_torchscript(archive: zipfile.ZipFile) -> dict[str, Tensor]:
-    root = archive.namelist()[0].split("/")[0]
-    tensors: dict[str, Tensor] = {}
-
-    def gather(record: _Record, prefix: str) -> None:
-        for name, value in record.attributes.items():
-            if isinstance(value, _Record):
-                gather(value, f"{prefix}{name}.")
-            elif isinstance(value, Tensor):
-                tensors[prefix + name] = value
-
-    module = _TensorUnpickler(archive, root).load()
+def _gather(module: Any) -> dict[str, Tensor]:
+    """The tensors of a state dict, or of a TorchScript module and those inside it, by dotted name."""
+    if isinstance(module, dict):
+        return {str(name): value for name, value in module.items() if isinstance(value, Tensor)}
     if not isinstance(module, _Record):
-        raise ValueError(f"expected a module, found {type(module).__name__}")
-    gather(module, "")
+        raise ValueError(f"expected tensors by name, found {type(module).__name__}")
+    tensors: dict[str, Tensor] = {}
+    for name, value in module.attributes.items():
+        if isinstance(value, _Record):
+            tensors |= {f"{name}.{inner}": tensor for inner, tensor in _gather(value).items()}
+        elif isinstance(value, Tensor):
+            tensors[name] = value
     return tensors

@@ -91,9 +91,13 @@ def _open_list(items: Sequence[Any], name: str) -> Images:
 
 
 def _open_path(path: Path, name: str) -> Images:
-    if path.is_dir():
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except OSError as error:
+        raise ImagesError(f"{name} cannot be opened: {error.strerror}") from error
+    if is_folder:
         return Folder(path, name)
-    if not path.exists():
+    if not exists:
         raise ImagesError(f"{name} does not exist{_did_you_mean(path)}")
     if path.name.lower().endswith(ARCHIVE_EXTENSIONS):
         return open_archive(path, name)

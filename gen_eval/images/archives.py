@@ -42,7 +42,9 @@ class ZipArchive(EncodedFiles):
         weakref.finalize(self, self._zip.close)
         self._lock = Lock()
         # Where a name occurs twice, the later member replaces the earlier one, as when unpacking.
-        self._members = {info.filename: info for info in self._zip.infolist() if not info.is_dir()}
+        self._members = {
+            posixpath.normpath(info.filename): info for info in self._zip.infolist() if not info.is_dir()
+        }
         super().__init__(name or str(path), choose_images(self._members, str(path)))
 
     def open(self, index: int) -> io.BufferedIOBase:
@@ -123,6 +125,8 @@ def _index_tar(file: IO[bytes]) -> dict[str, tuple[int, int]]:
                 if target not in members:
                     raise tarfile.ReadError(f"{name} links to {target}, which is not in it")
                 members[name] = members[target]
+            elif member.issym():
+                raise tarfile.ReadError(f"{name} is a symbolic link: pack the files themselves (tar -h)")
         end = tar.offset
     # tarfile takes a damaged header for the end of the archive; the true end is a block of zeros.
     file.seek(end)
@@ -134,5 +138,5 @@ def _index_tar(file: IO[bytes]) -> dict[str, tuple[int, int]]:
 def _unreadable(path: str | Path, error: Exception) -> ImagesError:
     return ImagesError(
         f"{path} cannot be read as a {Path(path).suffix[1:]} archive ({error or type(error).__name__}): "
-        "it may be cut short; copy or download it again"
+        "it may be damaged or cut short"
     )

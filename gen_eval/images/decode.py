@@ -1,7 +1,8 @@
 """Encoded bytes and Pillow images to uint8 RGB, with a note on whatever that changes.
 
 Pixels are those of ``Image.open(path).convert("RGB")``, as in every other tool, save that 16-bit gray is
-scaled to 8 bits where Pillow would clip it. The EXIF orientation is not applied: nobody else does.
+scaled to 8 bits where Pillow would clip it. 16-bit colour keeps its high bytes, as Pillow reads it. The
+EXIF orientation is not applied: nobody else does.
 """
 
 from __future__ import annotations
@@ -88,11 +89,20 @@ def to_rgb(image: Image.Image) -> tuple[Pixels, str | None]:
         ValueError: if the values do not fit 16 bits, are floats, or are in a mode without a way to RGB.
     """
     wide = image.mode in _WIDE_MODES or image.mode.startswith("I;16")
+    # Pillow has no mode for 16-bit colour and reads its high bytes: within 1 of scaling, worth a note.
+    high_bytes = not wide and _has_16_bit_channels(image)
     pixels = _from_wide(image) if wide else _from_8_bits(image)
     notes = ["16-bit scaled to 8", "gray to RGB"] if wide else _mode_notes(image)
+    if high_bytes:
+        notes.insert(0, "16-bit colour to its high bytes")
     if getattr(image, "is_animated", False):
         notes.insert(0, f"first frame of {getattr(image, 'n_frames', 'several')}")
     return pixels, ", ".join(notes) or None
+
+
+def _has_16_bit_channels(image: Image.Image) -> bool:
+    """Whether the file holds 16 bits a channel, asked before the pixels are loaded."""
+    return any(";16" in str(argument) for tile in getattr(image, "tile", ()) for argument in tile[3:])
 
 
 def _from_8_bits(image: Image.Image) -> Pixels:

@@ -190,5 +190,5 @@ def _walk(root: str, prefix: str = "", above: frozenset[tuple[int, int]] = froze
             # A link that points nowhere counts as a file, to be reported rather than silently left out.
             if entry.is_dir():
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", above | {here})
-            else:
+            elif entry.is_file() or entry.is_symlink():  # reading a pipe would wait for ever
                 yield prefix + entry.name

@@ -88,7 +88,7 @@ def _from_item(item: Any, name: str) -> Decoded:
 def _from_pil(image: Image.Image, name: str) -> Decoded:
     try:
         pixels, note = to_rgb(image)
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # the latter of a file cut short, read only now
         raise ImagesError(f"{name} cannot be made RGB: {error}") from error
     return Decoded(pixels, from_array(pixels, 2).digest, note)
 

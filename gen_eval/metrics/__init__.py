@@ -119,6 +119,8 @@ def find_measure(name: str | Measure) -> Measure:
     """
     if isinstance(name, Measure):
         return name
+    if not isinstance(name, str):
+        raise UnknownName("measure", name, ALIASES)
     if name in ALIASES:
         metric, extractor, tap = ALIASES[name]
     elif ":" in name:

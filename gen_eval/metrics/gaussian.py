@@ -82,7 +82,8 @@ def couple(generated: Gaussian, reference: Gaussian, method: str = "auto") -> Co
         generated: the one Gaussian.
         reference: the other.
         method: ``"nuclear"`` for the singular values of W, exact for sets of any rank; ``"cholesky"`` for the
-            eigenvalues of W'W; ``"auto"`` for the latter where it loses no digits, else the former.
+            eigenvalues of W'W, which falls back to the former where a covariance is too near singular for it;
+            ``"auto"`` for singular values where a set is no larger than the dimension, else as ``"cholesky"``.
     """
     if method == "nuclear" or (method == "auto" and (generated.low_rank or reference.low_rank)):
         return _couple_by_singular_values(generated, reference)
@@ -168,5 +169,7 @@ def _factor(side: Gaussian) -> tuple[Tensor, Callable[[slice], Tensor]]:
         unit = torch.eye(len(centred), dtype=torch.float64, device=centred.device) * scale
         return centred / scale, lambda part: unit[part]
     factor, pivots = linalg.pivoted_cholesky(side.cov)
+    if not bool(factor.any()):  # all rows are the same
+        return factor, lambda part: side.centred(part)[:, :1] * 0
     triangle = factor[:, pivots].T.contiguous()
     return factor, lambda part: linalg.solve_lower(triangle, side.centred(part)[:, pivots].T).T

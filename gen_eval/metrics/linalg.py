@@ -90,14 +90,11 @@ class PivotedCholesky(NamedTuple):
 
 
 def pivoted_cholesky(a: Tensor) -> PivotedCholesky:
-    """Factor of a positive semidefinite matrix, cut off at its numerical rank. Runs on the CPU.
-
-    Raises:
-        NumericalError: if the matrix has no positive diagonal element.
-    """
+    """Factor of a positive semidefinite matrix, cut off at its numerical rank. Runs on the CPU."""
+    if not bool((a.diagonal() > 0).any()):
+        # A matrix of zeros: one row of zeros, so that nothing downstream meets an empty factor.
+        return PivotedCholesky(torch.zeros_like(a[:1]), torch.zeros(1, dtype=torch.long, device=a.device))
     lower, pivots, rank, _ = scipy.linalg.lapack.dpstrf(a.cpu().numpy(), lower=1)
-    if rank == 0 or not lower[0, 0] > 0:
-        raise NumericalError("the covariance is zero: all feature rows are the same")
     factor = np.empty((rank, len(lower)))
     factor[:, pivots - 1] = np.tril(lower)[:, :rank].T
     to = a.device

@@ -1,7 +1,9 @@
 """Every mode and format comes out as Pillow's own RGB; what is broken raises."""
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -178,3 +180,22 @@ def test_a_pillow_image_is_left_as_it_is():
     to_rgb(image)
     assert image.mode == "P"
     assert image.info["transparency"] == bytes(16)
+
+
+def png_16_bit_colour(values):
+    """A 16-bit RGB PNG of one row, which Pillow reads but cannot write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", len(values), 1, 16, 2, 0, 0, 0)
+    row = b"\0" + b"".join(struct.pack(">HHH", v, v, v) for v in values)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_16_bit_colour_is_counted_and_within_one_of_scaling():
+    values = [0, 255, 384, 32767, 33023, 65279, 65535]
+    pixels, note = decode(png_16_bit_colour(values))
+    assert note == "16-bit colour to its high bytes"
+    assert np.abs(pixels[0, :, 0] - np.array(values) / 257).max() <= 1

@@ -250,3 +250,24 @@ def test_a_missing_path_says_what_is_there(folder):
 def test_a_file_that_is_no_set(folder):
     with pytest.raises(ImagesError, match="holds no set of images"):
         open_images(folder / "B.PNG")
+
+
+def test_dotted_names_in_a_zip_are_no_hidden_files(tmp_path):
+    path = tmp_path / "dotted.zip"
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, "PNG")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("./a.png"), buffer.getvalue())
+        archive.writestr("b.png", buffer.getvalue())
+    images = open_images(path)
+    assert [images.label(index) for index in range(len(images))] == ["a.png", "b.png"]
+
+
+def test_a_link_in_a_tar_is_refused_rather_than_left_out(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    with tarfile.open(tmp_path / "linked.tar", "w") as archive:
+        for name in ("a.png", "b.png"):
+            archive.add(tmp_path / name, name)
+    with pytest.raises(ImagesError, match="b.png is a symbolic link: pack the files themselves"):
+        open_images(tmp_path / "linked.tar")

@@ -1,0 +1,69 @@
+"""What a caller may ask for in a wrong or unusual way: answered, or refused before any pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gen_eval.errors import UsageError
+from gen_eval.evaluation import evaluate
+from gen_eval.extractors import Pixels
+from gen_eval.images import open_images
+from gen_eval.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from gen_eval.resize import tf1_bilinear
+from gen_eval.summary import Request, summarize
+
+RNG = np.random.default_rng(0)
+FAKE, REAL = (RNG.integers(0, high, (n, 8, 8, 3), dtype=np.uint8) for n, high in ((230, 256), (260, 220)))
+
+
+def measure(generated=FAKE, reference=REAL, **options):
+    (result,) = evaluate(["frechet:pixels"], generated=generated, reference=reference, **options)
+    return result
+
+
+def test_a_collapsed_generator_has_a_distance():
+    white = np.full_like(FAKE, 255)
+    planes = torch.from_numpy(REAL).permute(0, 3, 1, 2).float()
+    reference = tf1_bilinear(planes, 8).flatten(1).double().numpy()
+    expected = ((255 - reference.mean(0)) ** 2).sum() + np.cov(reference, rowvar=False).trace()
+    assert measure(white, protocol="pytorch-fid").value == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_method_can_be_chosen_and_is_recorded():
+    found = [measure(params={"method": method}) for method in ("auto", "nuclear", "sqrtm")]
+    assert found[2].params["method"] == "sqrtm"
+    assert [one.value for one in found] == pytest.approx([found[0].value] * 3, rel=1e-8)
+    with pytest.raises(UsageError, match="unknown parameter 'methd': did you mean 'method'"):
+        measure(params={"methd": "auto"})
+
+
+def test_a_single_name_and_a_protocol_of_ones_own_are_taken():
+    (found,) = evaluate(
+        "frechet:pixels", generated=FAKE, reference=REAL, protocol=PROTOCOLS[DEFAULT_PROTOCOL]
+    )
+    assert found.value == measure().value
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("batch_size", 0), ("batch_size", -1), ("workers", -1), ("rows", -1)]
+)
+def test_numbers_out_of_range_are_refused(argument, value):
+    with pytest.raises(UsageError, match=f"{argument} must be at least"):
+        measure(**{argument: value})
+
+
+def test_an_empty_path_is_not_the_current_folder():
+    with pytest.raises(UsageError, match="an empty path"):
+        measure("")
+
+
+def test_extrapolation_without_rows_is_refused_before_any_pass(tmp_path):
+    few = summarize(open_images(np.repeat(FAKE, 3, axis=0)), [Request(Pixels(), ("pool",))], rows=50)
+    passes = []
+    with pytest.raises(UsageError, match="needs every feature row of the generated images.*hold 50 of"):
+        evaluate(
+            ["frechet-inf:pixels"], generated=few, reference=REAL, progress=lambda *now: passes.append(now)
+        )
+    assert not passes
