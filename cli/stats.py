@@ -41,6 +41,7 @@ def stats(
 ) -> None:
     """Measure IMAGES and write statistics that `geneval fid` takes in place of a folder."""
     from gen_eval import store
+    from gen_eval.errors import TooFewImages
     from gen_eval.evaluation import pick_device
     from gen_eval.extractors import find_extractor
     from gen_eval.images import open_images
@@ -53,6 +54,8 @@ def stats(
     keep_freed_memory()
     store.require_name(out)
     opened = open_images(images)
+    if len(opened) < 2:
+        raise TooFewImages(f"statistics need at least 2 images; {images} has 1 image")
     if not options["skip_corrupt"]:
         require_whole(opened)
     terms = find_protocol(protocol)

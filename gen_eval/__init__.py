@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gen_eval.errors import GenEvalError
     from gen_eval.evaluation import evaluate, fid
     from gen_eval.images import open_images
     from gen_eval.metrics import METRICS
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 # Names are loaded on first use: `import gen_eval` and `geneval --help` must not wait for torch.
 _HOMES = {
+    "GenEvalError": "gen_eval.errors",
     "METRICS": "gen_eval.metrics",
     "PROTOCOLS": "gen_eval.protocols",
     "Result": "gen_eval.results",
@@ -37,6 +39,7 @@ _HOMES = {
 __all__ = [
     "METRICS",
     "PROTOCOLS",
+    "GenEvalError",
     "Result",
     "Summary",
     "evaluate",

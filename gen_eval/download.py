@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from gen_eval.errors import FetchError
 from gen_eval.progress import Progress
 
-CONNECT_TIMEOUT = 5.0  # seconds; a blocked host costs no more than this
+CONNECT_TIMEOUT = 5.0  # seconds that a blocked host costs, for each of its addresses
 READ_TIMEOUT = 60.0  # seconds without a single byte
 ATTEMPTS = 3  # of a transfer that breaks off half-way
 _CHUNK = 1 << 18

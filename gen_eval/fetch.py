@@ -223,11 +223,25 @@ def _download(asset: Asset, progress: Progress) -> Path:
             continue
         target = _cache_path(asset, source)
         try:
-            download(source, _part(target), asset.name, progress)
-            _accept(_part(target), target, source)
+            _bring(source, target, asset.name, progress)
             return target
         except (FetchError, OSError) as error:
             if isinstance(error, UnreachableError):
                 silent_hosts.add(host)
             reasons.append((source, str(error)))
     raise _failure(asset, "could be had from none of its sources", reasons)
+
+
+def _bring(source: Source, target: Path, task: str, progress: Progress) -> None:
+    """Download a source's file to its place in the cache."""
+    part = _part(target)
+    resumed = part.exists()
+    download(source, part, task, progress)
+    try:
+        _accept(part, target, source)
+    except ChecksumMismatch:
+        if not resumed:
+            raise
+        # What an earlier process left was not the beginning of this file.
+        download(source, part, task, progress)
+        _accept(part, target, source)

@@ -156,6 +156,9 @@ def _differences(a: Result, b: Result) -> list[str]:
         terms[f"{role} n"] = (a.sets[role].n, b.sets[role].n)
         if role != "generated":
             terms[f"{role} images"] = (a.sets[role].digest[:16], b.sets[role].digest[:16])
+    for role in ("generated", "reference"):
+        if terms.get(f"{role} n") == (None, None) and a.sets[role].digest != b.sets[role].digest:
+            terms[f"{role} n"] = ("unknown", "unknown too")
     lines = [f"{name}: {left} against {right}" for name, (left, right) in terms.items() if left != right]
     return lines + a.spec.differences(b.spec)
 

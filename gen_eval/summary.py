@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gen_eval import resize
-from gen_eval.errors import CorruptImages, IncomparableError, NumericalError
+from gen_eval.errors import CorruptImages, ImagesError, IncomparableError, NumericalError
 from gen_eval.extractors import Extractor
 from gen_eval.images import Images, stream
 from gen_eval.images.protocol import Pixels
@@ -108,6 +108,7 @@ def summarize(
 
     Raises:
         CorruptImages: if files are broken and ``skip_corrupt`` is false.
+        ImagesError: if no image is left.
         NumericalError: if features are not finite.
     """
     on_cpu = all(request.extractor.device.type == "cpu" for request in requests)
@@ -137,7 +138,9 @@ def summarize(
         done += len(chunk.items) + len(chunk.broken)
         progress(images.name, done, len(images), "image")
     if len(skipped) == len(images):
-        raise CorruptImages(images.name, skipped)
+        raise ImagesError(
+            f"none of the {len(images)} images of {images.name} can be decoded: {skipped[0][1]}"
+        )
     return Summary(
         name=images.name,
         digest=digest.hexdigest(),

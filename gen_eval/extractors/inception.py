@@ -33,7 +33,6 @@ from gen_eval.spec import Resize, Spec
 
 NAME = "inception-2015-12-05"
 INPUT_SIZE = 299
-CITE = "Szegedy et al. 2016, arXiv:1512.00567; weights: TensorFlow inception-2015-12-05"
 TAPS: Mapping[str, int] = {"pool": 2048, "spatial": 2023, "logits": 1008, "logits_unbiased": 1008}
 _HEAD_TAPS = ("logits", "logits_unbiased")
 

@@ -49,7 +49,7 @@ def open_images(source: Any, *, n: int | None = None, seed: int = 0, name: str |
     """
     generates = callable(source) and not isinstance(source, (type, Images)) and not _is_dataset(source)
     if n is not None and not generates:
-        raise UsageError(f"n is for a callable, which has no length; {_describe(source)} has its own")
+        raise UsageError(f"n is only for a callable from seeds to images; found {_describe(source)}")
     if isinstance(source, (str, Path)):
         return _open_path(Path(source), name or str(source))
     if isinstance(source, np.ndarray):

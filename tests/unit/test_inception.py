@@ -524,3 +524,10 @@ def test_a_script_in_a_stream_of_damaged_bytes_is_refused(tmp_path):
         path.write_bytes(buffer.getvalue())
         with pytest.raises(WeightsError):
             read_weights(path)
+
+
+def test_no_zip_reaches_torchs_own_reader(whole_file, trunk_file, monkeypatch):
+    """It may run the code in an archive: torch before 2.6 did, weights_only or not (CVE-2025-32434)."""
+    monkeypatch.setattr(torch, "load", None)
+    for file in (whole_file, trunk_file):
+        assert set(read_weights(file)) >= {f"{name}.weight" for name in CONVOLUTIONS}
