@@ -78,7 +78,7 @@ def peer_weights(trunk: Mapping[str, Tensor], folder: Path) -> PeerWeights:
         "fc.bias": torch.randn(1008, generator=generator) * 0.02,
     }
     torch.save({**head, **_state_dict(trunk)}, weights.state)
-    with _surroundings(weights):
+    with surroundings(weights):
         _write_script(weights)
     return weights
 
@@ -89,7 +89,7 @@ def pytorch_fid(
     """FID by pytorch-fid; images of mixed sizes need ``batch_size=1``."""
     paths = [str(real), str(fake)]
     with (
-        _surroundings(weights, "pytorch_fid.fid_score") as peer,
+        surroundings(weights, "pytorch_fid.fid_score") as peer,
         _recorded(peer, "get_activations") as features,
     ):
         fid = peer.calculate_fid_given_paths(paths, batch_size, torch.device("cpu"), DIM, workers)
@@ -100,7 +100,7 @@ def torch_fidelity(
     real: Path, fake: Path, weights: PeerWeights, *, batch_size: int = 64, workers: int = 0
 ) -> PeerResult:
     """FID by torch-fidelity; images of mixed sizes need ``batch_size=1``; it fixes any ``workers > 0``."""
-    with _surroundings(weights, "torch_fidelity.metric_fid") as peer:
+    with surroundings(weights, "torch_fidelity.metric_fid") as peer:
         with _recorded(peer, "extract_featuresdict_from_input_id_cached") as features:
             metrics = importlib.import_module("torch_fidelity").calculate_metrics(
                 input1=str(real),
@@ -127,7 +127,7 @@ def clean_fid(
     workers: int = 0,
 ) -> PeerResult:
     """FID by clean-fid, in one of its modes."""
-    with _surroundings(weights, "cleanfid.fid") as peer:
+    with surroundings(weights, "cleanfid.fid") as peer:
         extractor = None  # its own choice, which in mode "legacy_pytorch" asks torch.hub
         if mode == "clean":
             wrapper = importlib.import_module("cleanfid.inception_torchscript").InceptionV3W
@@ -187,7 +187,7 @@ def _write_script(weights: PeerWeights) -> None:
 
 
 @contextmanager
-def _surroundings(weights: PeerWeights, module: str | None = None) -> Iterator[Any]:
+def surroundings(weights: PeerWeights, module: str | None = None) -> Iterator[Any]:
     """Imports and yields a peer's module where its weights are found and its warnings are its own."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())

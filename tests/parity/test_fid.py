@@ -57,19 +57,19 @@ def our_value(protocol, ours, extractor):
 
 
 def of_pytorch_fid(weights, *features):
-    with peers._surroundings(weights, "pytorch_fid.fid_score") as peer:
+    with peers.surroundings(weights, "pytorch_fid.fid_score") as peer:
         moments = [(np.mean(rows, axis=0), np.cov(rows, rowvar=False)) for rows in map(np.float64, features)]
         return float(peer.calculate_frechet_distance(*moments[0], *moments[1]))
 
 
 def of_torch_fidelity(weights, *features):
-    with peers._surroundings(weights, "torch_fidelity.metric_fid") as peer:
+    with peers.surroundings(weights, "torch_fidelity.metric_fid") as peer:
         statistics = [peer.fid_features_to_statistics(torch.from_numpy(rows)) for rows in features]
         return peer.fid_statistics_to_metric(*statistics, verbose=False)[peer.KEY_METRIC_FID]
 
 
 def of_clean_fid(weights, *features):
-    with peers._surroundings(weights, "cleanfid.fid") as peer:
+    with peers.surroundings(weights, "cleanfid.fid") as peer:
         return float(peer.fid_from_feats(*features))
 
 
