@@ -122,6 +122,15 @@ def test_part_of_an_earlier_process_is_resumed(server, cache):
     assert server.requests[0][1] == "bytes=1000-"
 
 
+def test_part_of_another_file_costs_a_second_download_and_no_failure(server, cache):
+    part = cache / "thing" / f"{SHA256[:12]}-thing.bin.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"?" * 1000)
+    assert fetch(asset_of(https(server, "good"))).read_bytes() == CONTENT
+    assert [asked for _, asked in server.requests] == ["bytes=1000-", None]
+    assert not leftovers(cache)
+
+
 def test_part_that_is_too_long_is_thrown_away(server, cache):
     part = cache / "thing" / f"{SHA256[:12]}-thing.bin.part"
     part.parent.mkdir(parents=True)
