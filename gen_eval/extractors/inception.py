@@ -26,7 +26,7 @@ from gen_eval.extractors.inception_weights import (
     fingerprint,
     read_weights,
 )
-from gen_eval.extractors.precision import full_precision
+from gen_eval.precision import full_precision
 from gen_eval.fetch import fetch
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Resize, Spec

@@ -73,7 +73,7 @@ def frechet(
     return Score(
         {"frechet": _assemble(generated, reference, float(coupling.spectrum.sum()), mean_dtype)},
         errors=_error("frechet", sides),
-        bias=_sum_or_none([side.bias for side in sides]),
+        biases=_bias("frechet", sides),
         contributions={
             role: side.contributions
             for role, side in zip(("generated", "reference"), sides, strict=True)
@@ -145,7 +145,7 @@ def frechet_infinity(
             "frechet": math.sqrt(sampling.variance + fixed.variance),
             "fit": math.sqrt(fit.variance),
         },
-        bias=fixed.bias,
+        biases=_bias("frechet_inf", [fixed]),
         warnings=(*_warnings(generated, reference), *_rough(generated)),
     )
 
@@ -244,9 +244,9 @@ def _error(name: str, sides: Sequence[_Sampling]) -> dict[str, float]:
     return {name: math.sqrt(sum(side.variance for side in sides))}
 
 
-def _sum_or_none(terms: Sequence[float | None]) -> float | None:
-    known = [term for term in terms if term is not None]
-    return sum(known) if len(known) == len(terms) else None
+def _bias(name: str, sides: Sequence[_Sampling]) -> dict[str, float]:
+    known = [side.bias for side in sides if side.bias is not None]
+    return {name: sum(known)} if len(known) == len(sides) else {}
 
 
 def _require_sound(generated: Gaussian, reference: Gaussian) -> None:

@@ -1,7 +1,7 @@
-"""float64 linear algebra where the tensors are: LAPACK through SciPy on the CPU, torch on an accelerator.
+"""Linear algebra where the tensors are: OpenBLAS and LAPACK through SciPy on the CPU, torch on an accelerator.
 
-On the CPU SciPy's OpenBLAS runs float64 products and factorisations about twice as fast as the library
-that torch brings along, and offers drivers that torch does not.
+On the CPU SciPy's OpenBLAS runs products and factorisations about twice as fast as the library that torch
+brings along, and offers drivers that torch does not.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import NumericalError
+from gen_eval.precision import full_precision
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b``."""
+    """``a @ b``, in the full precision of its dtype."""
     if a.is_cuda:
-        return a @ b
+        with full_precision("cuda"):
+            return a @ b
     return torch.from_numpy(a.numpy() @ b.numpy())
 
 

@@ -15,14 +15,21 @@ class Score:
     Args:
         values: the numbers by name; the metric's own comes first.
         errors: the standard error of each value that has one.
-        bias: by how much the first value is expected to exceed what infinitely many images would give;
-            ``None`` where it cannot be told.
+        biases: by how much each value is expected to exceed what infinitely many images would give; 0 for
+            those that are unbiased; without an entry where it cannot be told.
         contributions: by role, how much each row raises the first value to first order, ``[k]`` float64.
-        warnings: reasons to read the value with care.
+        per_image: by role, what the metric says of each row by itself, ``[k]`` float64, where it does.
+        warnings: reasons to read the values with care.
     """
 
     values: Mapping[str, float]
     errors: Mapping[str, float] = field(default_factory=dict)
-    bias: float | None = None
+    biases: Mapping[str, float] = field(default_factory=dict)
     contributions: Mapping[str, Tensor] = field(default_factory=dict)
+    per_image: Mapping[str, Tensor] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def bias(self) -> float | None:
+        """The bias of the first value, where it can be told."""
+        return self.biases.get(next(iter(self.values)))

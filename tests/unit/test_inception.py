@@ -27,7 +27,7 @@ from gen_eval.extractors.inception_weights import (
     fingerprint,
     read_weights,
 )
-from gen_eval.extractors.precision import full_precision
+from gen_eval.precision import full_precision
 from gen_eval.fetch import fetch
 
 CPU = torch.device("cpu")
@@ -381,7 +381,7 @@ if not hasattr(torch.backends, "fp32_precision"):
     raise SystemExit(3)
 owner = torch.backends.{owner}
 owner.fp32_precision = "{precision}"
-from gen_eval.extractors.precision import full_precision
+from gen_eval.precision import full_precision
 a, b = torch.randn(64, 64), torch.randn(64, 64)
 with full_precision("cpu"):
     error = float((a @ b - a.double() @ b.double()).abs().max())
