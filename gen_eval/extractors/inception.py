@@ -26,8 +26,8 @@ from gen_eval.extractors.inception_weights import (
     fingerprint,
     read_weights,
 )
-from gen_eval.precision import full_precision
 from gen_eval.fetch import fetch
+from gen_eval.precision import full_precision
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Resize, Spec
 

@@ -27,8 +27,8 @@ from gen_eval.extractors.inception_weights import (
     fingerprint,
     read_weights,
 )
-from gen_eval.precision import full_precision
 from gen_eval.fetch import fetch
+from gen_eval.precision import full_precision
 
 CPU = torch.device("cpu")
 CLOSE = 1e-5  # of the largest feature
