@@ -8,6 +8,7 @@ Kernels that run on tensors go with the network, on its device; the others run w
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from gen_eval.errors import UnknownName
+from gen_eval.errors import UnknownName, UsageError
 
 Pixels = npt.NDArray[np.uint8]
+Planes = npt.NDArray[Any]  # float32, or uint8 where the kernel rounds
 
 
 def tf1_bilinear(images: Tensor, size: int) -> Tensor:
@@ -46,44 +48,101 @@ def torch_bilinear(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
 
 
-def pil_bicubic(image: Pixels, size: int) -> npt.NDArray[np.float32]:
+def pil_bicubic(image: Pixels, shape: tuple[int, int]) -> Planes:
     """Pillow's antialiased bicubic on float channels, clipped but not rounded, as clean-fid.
 
     Args:
         image: ``[h, w, 3]`` uint8.
-        size: side of the output.
+        shape: height and width of the output.
 
     Returns:
-        ``[3, size, size]`` float32 in [0, 255].
+        ``[3, *shape]`` float32 in [0, 255].
     """
-    out = np.empty((3, size, size), np.float32)
+    out = np.empty((3, *shape), np.float32)
     for channel in range(3):
         plane = Image.fromarray(image[:, :, channel].astype(np.float32))
-        out[channel] = np.asarray(plane.resize((size, size), Image.Resampling.BICUBIC))
+        out[channel] = np.asarray(plane.resize(shape[::-1], Image.Resampling.BICUBIC))
     return np.clip(out, 0, 255, out=out)
+
+
+def pil_bilinear_uint8(image: Pixels, shape: tuple[int, int]) -> Planes:
+    """Pillow's antialiased bilinear on the image itself, rounded to whole levels, as torchvision and timm."""
+    return _pil_uint8(image, shape, Image.Resampling.BILINEAR)
+
+
+def pil_bicubic_uint8(image: Pixels, shape: tuple[int, int]) -> Planes:
+    """The same, bicubic: as torchvision, timm, dgm-eval and CMMD."""
+    return _pil_uint8(image, shape, Image.Resampling.BICUBIC)
+
+
+def _pil_uint8(image: Pixels, shape: tuple[int, int], resampling: Image.Resampling) -> Planes:
+    resized = Image.fromarray(image).resize(shape[::-1], resampling)
+    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 
 
 TENSOR_KERNELS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "tf1-bilinear": tf1_bilinear,
     "torch-bilinear": torch_bilinear,
 }
-PIXEL_KERNELS: dict[str, Callable[[Pixels, int], npt.NDArray[np.float32]]] = {
+PIXEL_KERNELS: dict[str, Callable[[Pixels, tuple[int, int]], Planes]] = {
     "pil-bicubic": pil_bicubic,
+    "pil-bilinear-uint8": pil_bilinear_uint8,
+    "pil-bicubic-uint8": pil_bicubic_uint8,
 }
 KERNELS = (*TENSOR_KERNELS, *PIXEL_KERNELS)
+FITS = ("whole", "shorter", "square")
 
 
-def prepare(image: Pixels, size: int, kernel: str) -> Tensor:
+def prepare(image: Pixels, size: int, kernel: str, fit: str = "whole", scaled: int = 0) -> Tensor:
     """What is done to one decoded image on the CPU: all of the resize, or none of it.
 
+    Args:
+        image: ``[h, w, 3]`` uint8.
+        size: side of the output.
+        kernel: a name in :data:`KERNELS`.
+        fit: a name in :data:`FITS`; :class:`gen_eval.spec.Resize` says what they mean.
+        scaled: side before the central square is cut out, 0 for ``size``.
+
     Returns:
-        ``[3, size, size]`` float32 for a pixel kernel, else the image itself, ``[h, w, 3]`` uint8.
+        ``[3, size, size]`` float32 or, of a kernel that rounds, uint8 for a pixel kernel; else the image itself.
+
+    Raises:
+        UnknownName: if there is no such kernel or fit.
+        UsageError: if the kernel cannot do the fit, or more would be cut out than there is.
     """
-    if kernel in PIXEL_KERNELS:
-        return torch.from_numpy(PIXEL_KERNELS[kernel](image, size))
+    if kernel not in KERNELS:
+        raise UnknownName("resize kernel", kernel, KERNELS)
+    if fit not in FITS:
+        raise UnknownName("fit of a resize", fit, FITS)
     if kernel in TENSOR_KERNELS:
+        if fit != "whole" or scaled:
+            raise UsageError(
+                f"the resize kernel {kernel} squashes whole images: to cut use {list(PIXEL_KERNELS)}"
+            )
         return torch.from_numpy(image)
-    raise UnknownName("resize kernel", kernel, KERNELS)
+    side = scaled or size
+    if side < size:
+        raise UsageError(f"a square of {size} cannot be cut out of an image resized to {side}")
+    if fit == "square":
+        image = _central_square(image)
+    shape = _shorter_to(image.shape[:2], side) if fit == "shorter" else (side, side)
+    resized = PIXEL_KERNELS[kernel](image, shape)
+    # To even, as torchvision's centre crop does.
+    top, left = (round((extent - size) / 2) for extent in shape)
+    return torch.from_numpy(np.ascontiguousarray(resized[:, top : top + size, left : left + size]))
+
+
+def _central_square(image: Pixels) -> Pixels:
+    """As CMMD cuts it: an odd row or column too many goes from the end."""
+    side = min(image.shape[:2])
+    top, left = ((extent - side) // 2 for extent in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
+def _shorter_to(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """Height and width that keep the proportions, the longer side rounded down, as torchvision."""
+    height, width = (int(side * extent / min(shape)) for extent in shape)
+    return height, width
 
 
 def finish(prepared: list[Tensor], size: int, kernel: str, device: torch.device) -> Tensor:
@@ -93,7 +152,7 @@ def finish(prepared: list[Tensor], size: int, kernel: str, device: torch.device)
         ``[b, 3, size, size]`` float32 in [0, 255].
     """
     if kernel in PIXEL_KERNELS:
-        return torch.stack(prepared).to(device)
+        return torch.stack(prepared).to(device).float()
     resize = TENSOR_KERNELS[kernel]
     out = torch.empty((len(prepared), 3, size, size), device=device, memory_format=torch.channels_last)
     for place, image in enumerate(prepared):

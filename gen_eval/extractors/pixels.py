@@ -28,7 +28,7 @@ class Pixels:
         self.taps: Mapping[str, int] = {"pool": 3 * _SIZE * _SIZE}
 
     @classmethod
-    def load(cls, *, resize: str, device: torch.device | str, **_: Any) -> Pixels:
+    def load(cls, *, resize: str = "tf1-bilinear", device: torch.device | str = "cpu", **_: Any) -> Pixels:
         """The pixels of a small image, no network; what networks need is ignored."""
         return cls(resize=resize, device=device)
 

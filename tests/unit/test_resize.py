@@ -7,9 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torchvision import transforms
+from torchvision.models import get_model_weights
 
-from gen_eval import resize
-from gen_eval.errors import UnknownName
+from gen_eval import datasets, resize
+from gen_eval.errors import FetchError, UnknownName, UsageError
+from gen_eval.spec import NO_RESIZE, Resize, Spec
 
 CPU = torch.device("cpu")
 SHAPES = [(28, 28), (32, 32), (64, 64), (200, 256), (256, 200), (299, 299), (299, 100), (512, 512), (1, 3)]
@@ -22,8 +25,9 @@ def image_of(shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
-def resized(image, size, kernel):
-    return resize.finish([resize.prepare(image, size, kernel)], size, kernel, CPU)[0].numpy()
+def resized(image, size, kernel, fit="whole", scaled=0):
+    prepared = [resize.prepare(image, size, kernel, fit, scaled)]
+    return resize.finish(prepared, size, kernel, CPU)[0].numpy()
 
 
 def tensorflow1_axis(size_in, size_out):
@@ -141,7 +145,8 @@ def test_tensor_kernels_leave_the_image_for_the_device_and_pixel_kernels_finish_
         assert (prepared.dtype, prepared.shape) == (torch.uint8, (20, 30, 3))
     for kernel in resize.PIXEL_KERNELS:
         prepared = resize.prepare(image, 16, kernel)
-        assert (prepared.dtype, prepared.shape) == (torch.float32, (3, 16, 16))
+        dtype = torch.uint8 if kernel.endswith("uint8") else torch.float32
+        assert (prepared.dtype, prepared.shape) == (dtype, (3, 16, 16))
 
 
 def test_every_kernel_is_of_exactly_one_kind():
@@ -152,3 +157,147 @@ def test_every_kernel_is_of_exactly_one_kind():
 def test_an_unknown_kernel_is_refused_with_the_nearest():
     with pytest.raises(UnknownName, match="unknown resize kernel 'tf1-bilinar': did you mean 'tf1-bilinear'"):
         resize.prepare(image_of((8, 8)), 8, "tf1-bilinar")
+
+
+# --- Cuts, and the kernels that round: bit for bit what torchvision and timm do to a Pillow image
+
+ODD_SHAPES = [(32, 32), (299, 299), (17, 400), (401, 130), (256, 257), (255, 256), (224, 500), (232, 233)]
+
+
+def smooth(shape, seed=0):
+    """A photograph's spectrum, and its range."""
+    coarse = np.random.default_rng(seed).normal(128, 60, (9, 9, 3)).clip(0, 255).astype(np.uint8)
+    fine = np.random.default_rng(seed + 1).normal(0, 12, (*shape, 3))
+    enlarged = np.asarray(Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC))
+    return (enlarged + fine).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    try:
+        return datasets.load("cifar10", "test").images[:4]
+    except FetchError as error:
+        pytest.skip(f"no network and nothing in the cache: {error}")
+
+
+def through(transform, image):
+    """What a transform makes of a Pillow image, in whole levels."""
+    return (transform(Image.fromarray(image)) * 255).round().numpy()
+
+
+def eval_transform(size, scaled, interpolation, fit):
+    whole = (scaled, scaled) if fit == "whole" else scaled
+    return transforms.Compose(
+        [
+            transforms.Resize(whole, interpolation=transforms.InterpolationMode(interpolation)),
+            transforms.CenterCrop(size),
+            transforms.ToTensor(),
+        ]
+    )
+
+
+@pytest.mark.parametrize("fit", ["shorter", "whole"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("size", "scaled"), [(224, 256), (224, 235), (224, 224), (299, 342)])
+@pytest.mark.parametrize("shape", ODD_SHAPES, ids=str)
+def test_cuts_are_those_of_torchvision(shape, size, scaled, interpolation, fit):
+    image = smooth(shape)
+    expected = through(eval_transform(size, scaled, interpolation, fit), image)
+    assert np.array_equal(resized(image, size, f"pil-{interpolation}-uint8", fit, scaled), expected)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_cuts_are_those_of_torchvision_on_photographs(interpolation, photographs):
+    for image in photographs:
+        expected = through(eval_transform(224, 256, interpolation, "shorter"), image)
+        assert np.array_equal(resized(image, 224, f"pil-{interpolation}-uint8", "shorter", 256), expected)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_v2_s", "inception_v3"])
+def test_the_preset_of_torchvision_is_reached_before_it_normalises(name):
+    preset = get_model_weights(name).DEFAULT.transforms()
+    (size,), (scaled,) = preset.crop_size, preset.resize_size
+    image = smooth((301, 203))
+    normalised = preset(Image.fromarray(image))
+    mean, std = torch.tensor(preset.mean)[:, None, None], torch.tensor(preset.std)[:, None, None]
+    expected = ((normalised * std + mean) * 255).round().numpy()
+    kernel = f"pil-{preset.interpolation.value}-uint8"
+    assert np.array_equal(resized(image, size, kernel, "shorter", scaled), expected)
+
+
+@pytest.mark.parametrize("shape", ODD_SHAPES, ids=str)
+def test_the_square_of_cmmd_is_cut_before_the_resize(shape):
+    image = smooth(shape)
+    height, width = shape
+    side = min(shape)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = Image.fromarray(image).crop((left, top, left + side, top + side))
+    expected = np.asarray(square.resize((336, 336), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert np.array_equal(resized(image, 336, "pil-bicubic-uint8", "square"), expected)
+
+
+def test_what_is_cut_off_does_not_matter():
+    image = smooth((100, 300))
+    other = image.copy()
+    other[:, :20] = 255 - other[:, :20]
+    for fit in ("shorter", "square"):
+        before, after = (resized(one, 64, "pil-bicubic", fit) for one in (image, other))
+        assert np.array_equal(before, after)
+    assert not np.array_equal(resized(image, 64, "pil-bicubic"), resized(other, 64, "pil-bicubic"))
+
+
+def test_rounding_is_what_tells_the_kernels_apart():
+    image = smooth((64, 64)) // 2 + 64  # far from where levels are clipped
+    exact, rounded = (resized(image, 100, kernel) for kernel in ("pil-bicubic", "pil-bicubic-uint8"))
+    assert np.array_equal(rounded, rounded.round())
+    assert 0.3 < np.abs(exact - rounded).max() < 1.3  # Pillow rounds after each of the two passes
+
+
+@pytest.mark.parametrize("kernel", resize.TENSOR_KERNELS)
+@pytest.mark.parametrize(("fit", "scaled"), [("shorter", 0), ("square", 0), ("whole", 256)])
+def test_kernels_that_cannot_cut_say_so(kernel, fit, scaled):
+    with pytest.raises(UsageError, match="squashes whole images"):
+        resize.prepare(smooth((40, 50)), 32, kernel, fit, scaled)
+
+
+def test_nonsense_is_refused():
+    with pytest.raises(UnknownName, match="unknown fit of a resize 'short': did you mean 'shorter'"):
+        resize.prepare(smooth((40, 50)), 32, "pil-bicubic", "short")
+    with pytest.raises(UsageError, match="a square of 32 cannot be cut out of an image resized to 16"):
+        resize.prepare(smooth((40, 50)), 32, "pil-bicubic", "shorter", 16)
+
+
+# --- What a spec says of them
+
+
+def test_older_specs_are_read_and_keep_their_digest():
+    old = {
+        "name": "inception-2015-12-05",
+        "weights": "26c97f1670bd222c",
+        "resize": {"size": 299, "kernel": "tf1-bilinear"},
+        "normalize": "(x-128)/128",
+        "precision": "fp32",
+    }
+    spec = Spec.from_json(old)
+    assert spec.resize == Resize(299, "tf1-bilinear")
+    assert spec.to_json() == old
+    assert spec.digest == "29257cb05a871119"  # of version 0.1
+
+
+def test_a_cut_is_part_of_the_spec_and_survives_a_file():
+    resizes = [
+        Resize(224, "pil-bicubic-uint8"),
+        Resize(224, "pil-bicubic-uint8", "shorter"),
+        Resize(224, "pil-bicubic-uint8", "square"),
+        Resize(224, "pil-bicubic-uint8", "shorter", 256),
+        Resize(224, "pil-bicubic-uint8", "whole", 256),
+        NO_RESIZE,
+    ]
+    specs = [Spec("net", "0", one, "x") for one in resizes]
+    assert len({spec.digest for spec in specs}) == len({str(one) for one in resizes}) == len(resizes)
+    assert [Spec.from_json(spec.to_json()) for spec in specs] == specs
+
+
+def test_one_resize_has_one_value():
+    assert Resize(224, "pil-bicubic-uint8", "shorter", 224) == Resize(224, "pil-bicubic-uint8", "shorter")
