@@ -1,8 +1,7 @@
-"""The Fréchet distance: closed forms, 60 digits, invariances, and what each row contributes."""
+"""The value of the Fréchet distance: closed forms, 60 digits, invariances, parameters, and what is refused."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import mpmath
@@ -11,9 +10,9 @@ import pytest
 import torch
 
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
-from gen_eval.metrics.frechet import METHODS, frechet, frechet_infinity
+from gen_eval.metrics.frechet import METHODS, frechet
 from gen_eval.metrics.gaussian import Gaussian
-from gen_eval.stats import Moments, Sample
+from gen_eval.stats import Moments
 
 TOLERANCE = 1e-8  # relative, of every method on every case
 
@@ -254,100 +253,6 @@ def test_moments_alone_give_the_same_value_without_an_error_bar(case):
     assert not without.contributions
 
 
-# --- Contributions and their standard error
-
-
-def weighted_distance(generated, weights, reference):
-    """The distance to a weighted set, with ddof 0, by numpy alone: two eigendecompositions."""
-    weights = weights / weights.sum()
-    mean = weights @ generated
-    cov = (generated - mean).T * weights @ (generated - mean)
-    other, spread = reference.mean(0), np.cov(reference, rowvar=False, ddof=0)
-    # The nuclear norm of the weighted factors is exact for sets of any rank.
-    factors = np.sqrt(weights)[:, None] * (generated - mean), (reference - other) / math.sqrt(len(reference))
-    trace = np.linalg.svd(factors[0] @ factors[1].T, compute_uv=False).sum()
-    return (mean - other) @ (mean - other) + np.trace(cov) + np.trace(spread) - 2 * trace
-
-
-@pytest.mark.parametrize("method", ["nuclear", "cholesky"])
-@pytest.mark.parametrize(
-    "case", ["full rank", "large offset", "few generated", "few reference", "few of both", "n = d + 1"]
-)
-def test_a_contribution_is_the_slope_as_the_image_gains_weight(case, method):
-    generated, reference = CASES[case]
-    score = frechet(fitted(generated, ddof=0), fitted(reference, ddof=0), method=method)
-    step = 1e-5
-    for role, ours, others, distance in (
-        ("generated", generated, reference, weighted_distance),
-        ("reference", reference, generated, weighted_distance),
-    ):
-        contribution = score.contributions[role].numpy()
-        assert len(contribution) == len(ours)
-        for image in range(min(len(ours), 5)):
-            up, down = np.ones((2, len(ours)))
-            up[image] += step
-            down[image] -= step
-            slope = (distance(ours, up, others) - distance(ours, down, others)) / (2 * step)
-            assert contribution[image] == pytest.approx(
-                slope, rel=1e-4, abs=1e-5 * np.abs(contribution).max()
-            )
-
-
-@pytest.mark.parametrize("case", ["full rank", "few generated", "few of both", "twelve decades"])
-def test_contributions_are_about_their_mean(case):
-    score = frechet(*(fitted(rows) for rows in CASES[case]))
-    for contribution in score.contributions.values():
-        assert abs(float(contribution.sum())) < 1e-9 * float(contribution.abs().sum())
-
-
-def test_a_second_copy_of_an_image_moves_the_distance_by_its_contribution():
-    generated, reference = cloud(4000, 4, 1, shift=0.2), fitted(cloud(3000, 4, 2))
-    before = frechet(fitted(generated), reference)
-    contribution = before.contributions["generated"]
-    for image in (int(contribution.argmax()), int(contribution.argmin())):
-        after = value(fitted(np.concatenate([generated, generated[[image]]])), reference)
-        change = after - before.values["frechet"]
-        assert change == pytest.approx(float(contribution[image]), rel=0.02)
-
-
-def test_an_outlier_contributes_most():
-    generated = cloud(500, D, 1)
-    generated[123] += 20
-    contribution = frechet(fitted(generated), fitted(cloud(400, D, 2))).contributions["generated"]
-    assert int(contribution.argmax()) == 123
-    assert float(contribution[123]) > 10 * float(contribution.sort().values[-2])
-
-
-@pytest.mark.parametrize("case", ["full rank", "few of both"])
-def test_the_standard_error_is_the_spread_of_the_contributions(case):
-    generated, reference = (fitted(rows) for rows in CASES[case])
-    score = frechet(generated, reference)
-    variance = sum(
-        float((contribution * len(contribution)).var()) / len(contribution)
-        for contribution in score.contributions.values()
-    )
-    assert score.errors["frechet"] == pytest.approx(math.sqrt(variance), rel=1e-12)
-
-
-def test_a_set_known_exactly_adds_no_error():
-    rows, exact = fitted(cloud(500, D, 1)), known(np.zeros(D), np.eye(D))
-    both = frechet(rows, fitted(cloud(400, D, 2))).errors["frechet"]
-    one = frechet(rows, exact)
-    assert 0 < one.errors["frechet"] < both
-    assert set(one.contributions) == {"generated"}
-
-
-def test_part_of_the_rows_gives_an_error_bar_for_all_of_them():
-    rows = torch.from_numpy(cloud(8000, D, 1, shift=0.2))
-    whole, reference = fitted(rows), known(np.zeros(D), np.eye(D))
-    part = dataclasses.replace(whole, rows=Sample.of(rows, torch.arange(8000), 2000).rows)
-    assert value(part, reference) == value(whole, reference)
-    assert frechet(part, reference).errors["frechet"] == pytest.approx(
-        frechet(whole, reference).errors["frechet"], rel=0.08
-    )
-    assert len(frechet(part, reference).contributions["generated"]) == 2000
-
-
 # --- Parameters
 
 
@@ -453,49 +358,3 @@ def test_unknown_names_are_refused_with_the_nearest():
 def test_other_dimensions_are_refused():
     with pytest.raises(UsageError, match="features of 3 and of 4 dimensions"):
         frechet(fitted(cloud(20, 3, 0)), fitted(cloud(20, 4, 0)))
-
-
-# --- Extrapolation
-
-
-def test_the_extrapolation_is_the_line_through_nested_subsets():
-    rows, reference = torch.from_numpy(cloud(600, 6, 1, shift=0.2)), fitted(cloud(700, 6, 2))
-    score = frechet_infinity(fitted(rows), reference, points=4, smallest=150)
-    sizes = [150, 300, 450, 600]
-    values = [value(fitted(rows[:size]), reference) for size in sizes]
-    slope, intercept = np.polyfit(1 / np.array(sizes), values, 1)
-    assert score.values["frechet_inf"] == pytest.approx(intercept, rel=1e-9)
-    assert score.values["slope"] == pytest.approx(slope, rel=1e-9)
-    assert score.values["frechet"] == pytest.approx(values[-1], rel=1e-12)
-    assert next(iter(score.values)) == "frechet_inf"
-
-
-def test_the_extrapolation_follows_ddof_and_the_dtype_of_the_mean():
-    rows, other = cloud(600, 6, 1, shift=1000.2), cloud(700, 6, 2, shift=1000)
-    sizes = [300, 450, 600]
-    sides = [fitted(rows, ddof=0), fitted(other, ddof=0)]
-    score = frechet_infinity(*sides, points=3, mean_dtype="float32")
-    values = [value(fitted(rows[:size], ddof=0), sides[1], mean_dtype="float32") for size in sizes]
-    assert score.values["frechet_inf"] == pytest.approx(
-        np.polyfit(1 / np.array(sizes), values, 1)[1], rel=1e-8
-    )
-
-
-def test_the_extrapolation_errs_more_than_the_value_at_n():
-    score = frechet_infinity(fitted(cloud(600, 6, 1)), fitted(cloud(700, 6, 2)))
-    assert score.errors["frechet_inf"] > score.errors["frechet"] > 0
-    assert score.errors["frechet_inf"] > score.errors["fit"] > 0
-
-
-def test_the_extrapolation_needs_twice_the_dimension():
-    reference = known(np.zeros(D), np.eye(D))
-    frechet_infinity(fitted(cloud(2 * D + 2, D, 1)), reference)
-    with pytest.raises(TooFewImages, match=f"needs {2 * D + 2} generated images, found {2 * D + 1}"):
-        frechet_infinity(fitted(cloud(2 * D + 1, D, 1)), reference)
-
-
-def test_the_extrapolation_needs_all_rows():
-    side = fitted(cloud(100, 3, 1))
-    for short in (dataclasses.replace(side, rows=None), dataclasses.replace(side, rows=side.rows[:99])):
-        with pytest.raises(UsageError, match="needs every generated feature row"):
-            frechet_infinity(short, side)

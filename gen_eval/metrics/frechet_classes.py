@@ -1,0 +1,107 @@
+"""The Fréchet distance within each class, and its mean over classes: "intra FID".
+
+Miyato and Koyama 2018, arXiv:1802.05637. A conditional generator that confuses its classes, or makes each of
+them alike, may match the pool of all images well; within the classes it shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from gen_eval.errors import TooFewImages, UsageError
+from gen_eval.metrics.frechet import frechet
+from gen_eval.metrics.gaussian import Gaussian
+from gen_eval.metrics.score import Score
+
+# Names of classes that a message lists.
+_SHOWN = 5
+
+
+def frechet_classes(
+    generated: Mapping[str, Gaussian], reference: Mapping[str, Gaussian], *, mean_dtype: str = "float64"
+) -> Score:
+    """The Fréchet distance of each class to the same class of the reference, and their mean.
+
+    Classes hold different images, so their errors are independent. That of the mean, and its bias, are stated
+    where those of all classes are.
+
+    Args:
+        generated: moments and rows of the generated features, by class.
+        reference: those of the reference features, of the same classes.
+        mean_dtype: as in :func:`gen_eval.metrics.frechet.frechet`.
+
+    Returns:
+        The mean as ``frechet_classes``, then the distance within each class under its name.
+
+    Raises:
+        UsageError: if there are no classes, or not the same on both sides.
+        TooFewImages: if a class holds fewer than two images.
+        NumericalError: if moments are not finite.
+        UnknownName: if the dtype is unknown.
+    """
+    _require_same_classes(generated, reference)
+    _require_two_images(generated, reference)
+    scores = {
+        name: frechet(generated[name], reference[name], mean_dtype=mean_dtype) for name in sorted(generated)
+    }
+    values = {name: score.values["frechet"] for name, score in scores.items()}
+    errors = {name: score.errors["frechet"] for name, score in scores.items() if score.errors}
+    biases = {name: score.biases["frechet"] for name, score in scores.items() if score.biases}
+    count = len(scores)
+    if len(errors) == count:
+        errors["frechet_classes"] = math.hypot(*errors.values()) / count
+    if len(biases) == count:
+        biases["frechet_classes"] = math.fsum(biases.values()) / count
+    return Score(
+        {"frechet_classes": math.fsum(values.values()) / count, **values},
+        errors=errors,
+        biases=biases,
+        warnings=_warnings(generated, reference),
+    )
+
+
+def _require_same_classes(generated: Mapping[str, Gaussian], reference: Mapping[str, Gaussian]) -> None:
+    if not generated and not reference:
+        raise UsageError("there are no classes to measure the distance within")
+    missing = [
+        f"the {role} set lacks {_listed(set(other) - set(own))}"
+        for role, own, other in (("generated", generated, reference), ("reference", reference, generated))
+        if set(other) - set(own)
+    ]
+    if missing:
+        raise UsageError(f"both sets need the same classes; {', and '.join(missing)}")
+
+
+def _require_two_images(generated: Mapping[str, Gaussian], reference: Mapping[str, Gaussian]) -> None:
+    for role, sides in (("generated", generated), ("reference", reference)):
+        single = [name for name, side in sides.items() if side.n is not None and side.n < 2]
+        if single:
+            raise TooFewImages(
+                f"a covariance needs at least 2 images of each class, the {role} set has fewer of {_listed(single)}; "
+                "add images or leave these classes out"
+            )
+
+
+def _warnings(generated: Mapping[str, Gaussian], reference: Mapping[str, Gaussian]) -> tuple[str, ...]:
+    small = [
+        name
+        for name, side in generated.items()
+        if not (side.over_determined and reference[name].over_determined)
+    ]
+    if not small:
+        return ()
+    dim = generated[small[0]].dim
+    return (
+        f"too few images: {len(small)} of {len(generated)} classes have no more images than feature dimensions, {dim}, "
+        f"in one of the sets: {_listed(small)}. Their covariance is singular and their distance mostly measures n. "
+        "Compare only at equal n of each class; use more images, or a metric that is unbiased at small n, such as "
+        "the kernel distance (KID).",
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names of classes in order, as many as a message can bear."""
+    ordered = sorted(names)
+    shown = ", ".join(f"'{name}'" for name in ordered[:_SHOWN])
+    return shown if len(ordered) <= _SHOWN else f"{shown} and {len(ordered) - _SHOWN} more"
