@@ -1,0 +1,217 @@
+"""Squared distances between feature rows: fast as intervals, exact where a decision needs it.
+
+Distances come from float32 matrix products of the features about their common mean. The rounding of a product of
+d terms is at most ``gamma = (d + 16) u / (1 - (d + 16) u)`` times the two squared norms (Higham 2002, section 3.1;
+16 covers the rounding of centring, norms and sums), so each distance is known as an interval. Where an interval
+holds the boundary of a decision, the pair is decided again in float64 on the two rows: what comes out is what
+float64 brute force gives, exact copies and ties included.
+
+All squared distances are in units of ``Rows.scale``: features are multiplied by a power of two, which rounds
+nothing, so that no square over- or underflows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gen_eval.errors import NumericalError, UsageError
+from gen_eval.metrics import linalg
+from gen_eval.stats import non_finite
+
+BLOCK = 1024  # rows handled at a time
+TINY = 1e-36  # more than the underflow of a float32 product of features up to 1
+_DOUBLES = 256  # rows held in float64 at a time
+_SAFE = 16  # roundings beside those of the product itself
+_PAIR_CHUNK = 1 << 16  # numbers gathered at a time to decide pairs one by one: they stay in the cache
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One set of features, prepared beside another.
+
+    Args:
+        given: ``[n, d]`` as they came.
+        mean: ``[d]`` float64, common to both sets.
+        scale: the power of two that features are multiplied by.
+        centred: ``[n, d]`` float32, ``(given - mean) * scale``, at most 1.
+        squares: ``[n]`` float64, the squared norms of ``centred``.
+        copies: ``[n]`` int64, the same number for rows of either set that are equal.
+    """
+
+    given: Tensor
+    mean: Tensor
+    scale: float
+    centred: Tensor
+    squares: Tensor
+    copies: Tensor
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return len(self.given)
+
+    @property
+    def dim(self) -> int:
+        """Number of features."""
+        return self.given.shape[1]
+
+    def low(self, dtype: torch.dtype) -> Tensor:
+        """``[n]`` what each squared norm adds to the lower bound of a squared distance in this precision."""
+        return (self.squares * (1 - gamma(self.dim, dtype)) - TINY).to(dtype)
+
+
+class Pairs(NamedTuple):
+    """Pairs of a row and a column, ``[p]`` each, and float64 bounds of their squared distance."""
+
+    row: Tensor
+    column: Tensor
+    lower: Tensor
+    upper: Tensor
+
+    def where(self, kept: Tensor) -> Pairs:
+        """Some of them, by mask or index."""
+        return Pairs(*(part[kept] for part in self))
+
+    def swapped(self) -> Pairs:
+        """The same with rows and columns exchanged."""
+        return Pairs(self.column, self.row, self.lower, self.upper)
+
+
+def prepare(first: Tensor, second: Tensor) -> tuple[Rows, Rows]:
+    """Two sets of feature rows, ``[n, d]`` and ``[m, d]``, ready to be compared.
+
+    Raises:
+        UsageError: if they are not rows of as many features, on one device.
+        NumericalError: if a feature is NaN or infinite.
+    """
+    _require_rows(first, second)
+    total = [rows.sum(0, dtype=torch.float64) for rows in (first, second)]
+    for rows, sums in zip((first, second), total, strict=True):
+        if not bool(sums.isfinite().all()):
+            raise NumericalError(non_finite(rows))
+    mean = (total[0] + total[1]) / (len(first) + len(second))
+    reach = max(float((rows.amax(0) - mean).max()) for rows in (first, second))
+    reach = max(reach, *(float((mean - rows.amin(0)).max()) for rows in (first, second)))
+    scale = 2.0 ** -math.ceil(math.log2(reach)) if reach else 1.0
+    one, other = (_centre(rows, mean, scale) for rows in (first, second))
+    copies = _copies(one, other)
+    return replace(one, copies=copies[: one.n]), replace(other, copies=copies[one.n :])
+
+
+def _require_rows(first: Tensor, second: Tensor) -> None:
+    for rows in (first, second):
+        if rows.ndim != 2 or 0 in rows.shape or not rows.is_floating_point():
+            raise UsageError(
+                f"features must be [n, d] rows of floating point, found shape {tuple(rows.shape)} of {rows.dtype}"
+            )
+    if first.shape[1] != second.shape[1]:
+        raise UsageError(f"features of {first.shape[1]} and of {second.shape[1]} dimensions do not compare")
+    if first.device != second.device:
+        raise UsageError(f"features on {first.device} and on {second.device}: move them to one device")
+
+
+def _centre(rows: Tensor, mean: Tensor, scale: float) -> Rows:
+    centred = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
+    squares = []
+    for start in range(0, len(rows), _DOUBLES):
+        part = slice(start, start + _DOUBLES)
+        block = (rows[part] - mean).mul_(scale)  # a new tensor, in float64 as the mean is
+        centred[part] = block
+        squares.append(block.square_().sum(1))
+    none = torch.empty(0, dtype=torch.long)
+    return Rows(rows, mean, scale, centred, torch.cat(squares), none)
+
+
+def _copies(first: Rows, second: Rows) -> Tensor:
+    """Numbers that rows share if they are equal.
+
+    Copies have equal norms and are looked for among those. Where another row of that very norm stands between
+    two, they get two numbers, which costs time and no more.
+    """
+    squares = torch.cat([first.squares, second.squares])
+    order = torch.argsort(squares, stable=True)
+    fresh = torch.ones(len(order), dtype=torch.long, device=order.device)
+    for at in torch.split((squares[order].diff() == 0).nonzero().flatten(), BLOCK):
+        one, other = _take(first, second, order[at]), _take(first, second, order[at + 1])
+        fresh[at + 1] = (one != other).any(1).long()
+    group = torch.empty_like(order)
+    group[order] = fresh.cumsum(0)
+    return group
+
+
+def _take(first: Rows, second: Rows, index: Tensor) -> Tensor:
+    """Rows of the two sets put end to end."""
+    taken = torch.empty(len(index), first.dim, dtype=torch.float64, device=index.device)
+    own = index < first.n
+    taken[own] = first.given[index[own]].double()
+    taken[~own] = second.given[index[~own] - first.n].double()
+    return taken
+
+
+def gamma(dim: int, dtype: torch.dtype) -> float:
+    """The largest rounding of a squared distance in this precision, over the two squared norms."""
+    unit = (dim + _SAFE) * torch.finfo(dtype).eps / 2
+    return (
+        unit / (1 - unit) if unit < 1 / 3 else 0.5
+    )  # at a half the lower bound is (|x| - |y|)² / 2: still one
+
+
+def width(a: Rows, b: Rows, i: Tensor, j: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """By how much the upper bounds of squared distances exceed the lower, float64, by broadcasting i and j."""
+    return 2 * gamma(a.dim, dtype) * (a.squares[i] + b.squares[j]) + 4 * TINY
+
+
+def doubles(a: Rows, b: Rows, i: Tensor, j: Tensor) -> Tensor:
+    """Lower bounds of the squared distances of all rows i to all rows j, by a float64 product."""
+    x = (a.given[i] - a.mean).mul_(-2 * a.scale)
+    low = a.low(torch.float64)[i][:, None]
+    tiles = []
+    for at in torch.split(j, BLOCK):
+        y = (b.given[at] - b.mean).mul_(b.scale)
+        tiles.append(linalg.product(x, y.T).add_(low).add_(b.low(torch.float64)[at]))
+    return torch.cat(tiles, 1)
+
+
+def exact(a: Rows, b: Rows, i: Tensor, j: Tensor) -> Tensor:
+    """Squared distances of the pairs of rows i and j, ``[p]`` float64. Of pairs of copies one is computed."""
+    span = int(b.copies.max()) + 1
+    keys, inverse = torch.unique(a.copies[i] * span + b.copies[j], return_inverse=True)
+    sample = torch.empty_like(keys).scatter_(0, inverse, torch.arange(len(i), device=i.device))
+    found = torch.empty(len(keys), dtype=torch.float64, device=i.device)
+    step = max(1, _PAIR_CHUNK // a.dim)
+    for start in range(0, len(sample), step):
+        at = sample[start : start + step]
+        gap = a.given[i[at]].double().sub_(b.given[j[at]].double()).mul_(a.scale)
+        found[start : start + step] = gap.square_().sum(1)
+    return found[inverse]
+
+
+def within(a: Rows, b: Rows, pairs: Pairs, limit: Tensor) -> Tensor:
+    """Whether the squared distance of each pair is at most ``limit``, ``[p]`` float64. Exact."""
+    yes = pairs.upper <= limit
+    doubt = (~yes & (pairs.lower <= limit)).nonzero().flatten()
+    if len(doubt):
+        yes[doubt] = exact(a, b, pairs.row[doubt], pairs.column[doubt]) <= limit[doubt]
+    return yes
+
+
+def sharpened(a: Rows, b: Rows, pairs: Pairs, rough: Tensor) -> Pairs:
+    """The pairs with float64 bounds where ``rough``, ``[p]`` bool, by products of the rows and columns concerned."""
+    at = rough.nonzero().flatten()
+    if len(at) == 0:
+        return pairs
+    rows, row = torch.unique(pairs.row[at], return_inverse=True)
+    columns, column = torch.unique(pairs.column[at], return_inverse=True)
+    lower, upper = pairs.lower.clone(), pairs.upper.clone()
+    for top in range(0, len(rows), BLOCK):
+        for left in range(0, len(columns), BLOCK):
+            here = (row >= top) & (row < top + BLOCK) & (column >= left) & (column < left + BLOCK)
+            tile = doubles(a, b, rows[top : top + BLOCK], columns[left : left + BLOCK])
+            lower[at[here]] = tile[row[here] - top, column[here] - left]
+    upper[at] = lower[at] + width(a, b, pairs.row[at], pairs.column[at], torch.float64)
+    return Pairs(pairs.row, pairs.column, lower, upper)

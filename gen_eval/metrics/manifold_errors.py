@@ -1,0 +1,152 @@
+"""Standard errors of precision, recall, density and coverage that count the sampling of both sets.
+
+Given the balls, the images asked about are independent draws: that part is binomial. The balls are drawn too, and no
+formula gives their part, so it is seen by halving: the balls of one random half of the set against those of the
+other, each with radii among its own half. The two are independent samples, so the squared difference of their values
+is on average twice the variance at half the size, which is four times that at the full size. (A jackknife would count
+what only p images together bring about p times, and with nearest neighbours that is most of it.) All halvings are
+read from one pass over the distances: a query of rank r is inside a ball of one half if fewer than k of the
+centre's r nearest neighbours are in that half.
+
+The images asked about add noise to the difference, for they are finitely many: with e the difference of what
+is said of each, ``((sum e)² - sum e²) / (n (n - 1))`` is free of it. Coverage has no such split: there both sets are
+halved together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+import torch
+
+from gen_eval.metrics.ball_counts import Membership
+
+_SPLITS = 64
+_AT_ONCE = 8  # splits handled together, which bounds memory
+
+
+class _Spread(NamedTuple):
+    """Variances that come from the balls, and the density of half the balls."""
+
+    inside: float
+    density: float
+    half_density: float
+
+
+def standard_errors(k: int, of_generated: Membership, of_reference: Membership) -> dict[str, float]:
+    """Standard errors of ``precision``, ``recall``, ``density`` and ``coverage`` about their own expectation.
+
+    Args:
+        k: the neighbour that radii go to.
+        of_generated: generated images in reference balls.
+        of_reference: reference images in generated balls.
+
+    Returns:
+        By name; nothing if half of a set has no k-th neighbours.
+    """
+    n, m = len(of_generated.held), len(of_reference.held)
+    if min(n, m) // 2 <= k:
+        return {}
+    sides = _halves(of_generated.query_order, 0), _halves(of_reference.query_order, 1)
+    there = _ball_spread(k, of_generated, sides[1])
+    back = _ball_spread(k, of_reference, sides[0])
+    precision, recall, coverage = (
+        int((count > 0).sum()) / len(count)
+        for count in (of_generated.held, of_reference.held, of_generated.hits)
+    )
+    plain = precision * (1 - precision) / n + there.inside
+    held = of_generated.held.double()
+    density = float(held.mean()) / k
+    growth = max(1.0, density / there.half_density) if there.half_density else 1.0
+    inside = density / precision if precision else 1.0
+    variances = {
+        "precision": _padded(precision, plain, n),
+        "recall": _padded(recall, recall * (1 - recall) / m + back.inside, m),
+        "density": float(held.var()) / k**2 / n
+        + there.density * growth**2
+        + inside**2 * (_padded(precision, plain, n) - plain),
+        "coverage": _padded(coverage, _coverage_variance(k, of_generated, *sides), m),
+    }
+    return {name: math.sqrt(variance) for name, variance in variances.items()}
+
+
+def _padded(share: float, variance: float, n: int) -> float:
+    """The variance of a share near 0 or 1, where what was seen makes it too small, down to nothing.
+
+    It gains what two more draws of each outcome would add (Agresti and Coull 1998) to as many draws as would have this
+    variance (Korn and Graubard 1998), but no fewer than half of n. Away from 0 and 1 that is next to nothing.
+    """
+    own = share * (1 - share)
+    draws = min(max(own / variance, n / 2), n) if own and variance else n
+    padded = (share * draws + 2) / (draws + 4)
+    return variance + max(0.0, padded * (1 - padded) / (draws + 4) - own / draws)
+
+
+def _halves(order: torch.Tensor, seed: int) -> np.ndarray:
+    """``[n, splits]`` true for a random half of the images, drawn by rank in ``order``."""
+    generator = torch.Generator().manual_seed(seed)
+    order, n = order.cpu(), len(order)
+    sides = torch.zeros(n, _SPLITS, dtype=torch.bool)
+    for split in range(_SPLITS):
+        sides[order[torch.randperm(n, generator=generator)[: n // 2]], split] = True
+    return sides.numpy()
+
+
+def _splits(k: int, of: Membership, sides: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some splits at a time, and ``[b, c, s]`` whether a query of each rank is in the ball drawn in its half."""
+    neighbours = of.neighbours.cpu().numpy()
+    for start in range(0, _SPLITS, _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        beside = sides[neighbours, part] == sides[:, None, part]
+        nearer = beside.cumsum(1, dtype=np.int32) - beside
+        yield part, nearer < k
+
+
+def _ball_spread(k: int, of: Membership, sides: np.ndarray) -> _Spread:
+    """Variances of the share inside and of the density that drawing the balls causes, ``sides`` of the balls."""
+    queries, (balls, listed) = len(of.held), of.neighbours.shape
+    query, ball, rank = (part.cpu().numpy() for part in (of.query, of.ball, of.rank))
+    ones = np.ones(len(query), np.float32)
+    pairs = scipy.sparse.csr_array((ones, (query, ball * listed + rank)), (queries, balls * listed))
+    ranks = of.ranks.cpu().numpy().ravel().astype(np.float64)
+    inside = density = total = 0.0
+    for part, open_ in _splits(k, of, sides):
+        halves = [
+            (open_ & side[:, None]).reshape(balls * listed, -1) for side in (sides[:, part], ~sides[:, part])
+        ]
+        one, other = (pairs @ half.astype(np.float32) for half in halves)
+        in_one, in_other = (ranks @ half for half in halves)
+        share = (one > 0).astype(np.float64) - (other > 0)
+        inside += float((share.sum(0) ** 2 - (share**2).sum(0)).sum())
+        density += float(((in_one - in_other) ** 2 - ((one - other) ** 2).sum(0)).sum())
+        total += float((in_one + in_other).sum())
+    scale = 4 * _SPLITS * queries * (queries - 1)
+    return _Spread(
+        max(inside / scale, 0.0), max(density / scale / k**2, 0.0), total / 2 / _SPLITS / queries / k
+    )
+
+
+def _coverage_variance(k: int, of: Membership, query_sides: np.ndarray, ball_sides: np.ndarray) -> float:
+    """The variance of coverage, both sets halved."""
+    first, rank = (part.cpu().numpy() for part in (of.first, of.first_rank))
+    listed, every = of.neighbours.shape[1], np.arange(len(first))
+    squares = total = 0.0
+    for part, open_ in _splits(k, of, ball_sides):
+        own = ball_sides[:, part]
+        waiting, covered = np.ones_like(own), np.zeros_like(own)
+        for at in range(first.shape[1]):
+            reached = (first[:, at] >= 0) & (rank[:, at] < listed)
+            nearest = waiting & (query_sides[first[:, at], part] == own) & reached[:, None]
+            covered |= nearest & open_[every, np.minimum(rank[:, at], listed - 1)]
+            waiting &= ~nearest
+        one, other = (covered & own).sum(0) / own.sum(0), (covered & ~own).sum(0) / (~own).sum(0)
+        squares += float(((one - other) ** 2).sum())
+        total += float((one + other).sum())
+    share, half = float((of.hits > 0).double().mean()), total / 2 / _SPLITS
+    # Half the images cover a little more or less, and a share varies as p (1 - p).
+    growth = max(1.0, share * (1 - share) / (half * (1 - half))) if 0 < half < 1 else 1.0
+    return squares / _SPLITS / 4 * growth
