@@ -17,9 +17,10 @@ from gen_eval_cli.console import progress_bar
 
 from gen_eval import store
 from gen_eval.datasets import load
-from gen_eval.evaluation import evaluate, load_extractors, pick_device
+from gen_eval.evaluation import evaluate
 from gen_eval.images import open_images
 from gen_eval.metrics import find_measure
+from gen_eval.planning import load_extractors, pick_device
 from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
 from gen_eval.summary import Request, Summary, summarize
 
@@ -40,8 +41,7 @@ def main(out: Path, stats: Path | None, device: str | None) -> None:
         (extractor,) = load_extractors(
             [find_measure("fid")],
             find_protocol(DEFAULT_PROTOCOL),
-            None,
-            pick_device(device),
+            device=pick_device(device),
             progress=progress,
         ).values()
         summaries: dict[str, Summary] = {}

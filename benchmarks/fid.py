@@ -14,23 +14,21 @@ output, every single run to ``benchmarks/results/fid-cpu-<date>.csv``.
 from __future__ import annotations
 
 import argparse
-import csv
-import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from recording import write_csv
 
 # No torch in here: a child's peak memory, as the kernel counts it, starts at what its parent holds.
 
@@ -86,7 +84,7 @@ def main() -> None:
                     )
                     runs.append(run)
     runs = with_gaps(runs)
-    write_csv(out, runs)
+    write_csv(out, runs, LIBRARIES)
     print_table(runs)
     print(f"\nevery run: {out}")
 
@@ -145,22 +143,6 @@ def with_gaps(runs: Iterable[Run]) -> list[Run]:
     ]
 
 
-def write_csv(path: Path, runs: Sequence[Run]) -> None:
-    """One row a run, below comment lines that say on what."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with path.open("w", newline="") as file:
-        file.write(
-            f"# {cores} cores of {processor()}, {platform.system()}, Python {platform.python_version()}\n"
-        )
-        file.write("# " + ", ".join(f"{name} {version(name)}" for name in LIBRARIES) + "\n")
-        rows = csv.DictWriter(file, fieldnames=list(asdict(runs[0])), lineterminator="\n")
-        rows.writeheader()
-        for run in runs:
-            times = {key: round(getattr(run, key), 2) for key in ("wall_s", "user_s", "system_s")}
-            rows.writerow(asdict(run) | times | {"peak_mib": round(run.peak_mib)})
-
-
 def print_table(runs: Sequence[Run]) -> None:
     """Medians over the rounds; ``speed`` against the fastest peer of the same set."""
     print(f"{'set':8} {'tool':22} {'wall s':>7} {'cpu s':>7} {'MiB':>6} {'speed':>6} {'FID':>14} {'gap':>8}")
@@ -176,23 +158,6 @@ def print_table(runs: Sequence[Run]) -> None:
             gap = "-" if mine[-1].gap_to_peer is None else f"{max(run.gap_to_peer or 0 for run in mine):.1e}"
             row = f"{name:8} {tool:22} {wall:7.1f} {cpu:7.1f} {peak:6.0f} {speed:>6}"
             print(f"{row} {mine[-1].fid:14.7f} {gap:>8}")
-
-
-def version(library: str) -> str:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
-
-
-def processor() -> str:
-    """The processor's name, as Linux knows it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def make_set(folder: Path, set_name: str, kind: str, images: int) -> Path:

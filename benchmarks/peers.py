@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
+
+from recording import cores
 
 HELPER = Path(__file__).parents[1] / "tests" / "parity" / "peers.py"
 MOST_WORKERS = {"pytorch-fid": 8, "torch-fidelity": 4, "clean-fid": 12}
@@ -55,11 +56,6 @@ def load_helper() -> ModuleType:
     sys.modules[spec.name] = helper  # dataclasses look their module up
     spec.loader.exec_module(helper)
     return helper
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from gen_eval.progress import Progress
 if TYPE_CHECKING:
     from gen_eval.results import Result, SetInfo
 
+_WIDEST = 400  # columns of a table
 _LOG_EVERY = 15.0  # seconds between lines where standard error is a file
 
 
@@ -84,21 +85,55 @@ def show_results(results: Sequence[Result], as_json: bool) -> None:
         for result in results:
             click.echo(result.json_line())
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("measure", "value", "± s.e.", "bias", ""):
-        table.add_column(heading, justify="left" if heading in ("measure", "") else "right")
-    for result in results:
-        bias = "unknown" if result.bias is None else f"{result.bias:+.2g}"
-        error = "none" if result.error is None else f"{result.error:.2g}"
-        table.add_row(result.measure, f"{result.value:.6g}", error, bias, f"{result.better} is better")
     # A terminal that is too narrow may break lines, but never cuts a digit off.
-    Console(highlight=False, width=max(80, Console().width)).print(table, soft_wrap=True)
-    _show_terms(results[0])
-    for info in results[0].sets.values():
+    Console(highlight=False, width=_WIDEST).print(_table(results), soft_wrap=True)
+    _show_terms(results)
+    every = [one for result in results for one in (result, result.heldout) if one]
+    infos = {info.name: info for result in every for info in result.sets.values()}
+    for info in infos.values():
         for note, count in info.notes.items():
             click.echo(f"note: {count:,} of {info.name}: {note}", err=True)
-    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+    for warning in dict.fromkeys(warning for result in every for warning in result.warnings):
         warn(warning)
+
+
+def _table(results: Sequence[Result]) -> Table:
+    """A line for each value: those that models are judged by, and what stands beside them, indented."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    heldout = any(result.heldout for result in results)
+    for heading in ("measure", "value", "± s.e.", "bias", "n", *(("held-out",) if heldout else ()), ""):
+        table.add_column(heading, justify="left" if heading in ("measure", "") else "right")
+    for result in results:
+        for name, value in result.values.items():
+            judged = name in result.better
+            cells = [
+                result.label(name) if judged else f"  {name}",
+                f"{value:.6g}",
+                _optional(result.errors.get(name), ".2g", "none" if judged else ""),
+                _optional(result.biases.get(name), "+.2g", "unknown" if judged else ""),
+                "/".join(_number(info.n) for info in result.sets.values()) if judged else "",
+            ]
+            if heldout:
+                cells.append(_with_error(result.heldout, name))
+            table.add_row(
+                *cells, f"{result.better[name]} is better" if judged else "", style=None if judged else "dim"
+            )
+    return table
+
+
+def _optional(number: float | None, form: str, missing: str) -> str:
+    return missing if number is None else f"{number:{form}}"
+
+
+def _with_error(result: Result | None, name: str) -> str:
+    if result is None or name not in result.values:
+        return ""
+    error = result.errors.get(name)
+    return f"{result.values[name]:.4g}" + ("" if error is None else f" ± {error:.2g}")
+
+
+def _number(n: int | None) -> str:
+    return "?" if n is None else f"{n:,}"
 
 
 def warn(text: str) -> None:
@@ -107,14 +142,21 @@ def warn(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _show_terms(result: Result) -> None:
-    spec = result.spec
-    claimed = " (claimed)" if any(info.claimed for info in result.sets.values()) else ""
-    for role, info in result.sets.items():
+def _show_terms(results: Sequence[Result]) -> None:
+    """What was measured, through what, and under which settings; each thing once."""
+    sets: dict[str, SetInfo] = {}
+    for result in results:
+        held = {"held-out": result.heldout.sets["generated"]} if result.heldout else {}
+        for role, info in {**result.sets, **held}.items():
+            if role not in sets or (info.n or 0) > (sets[role].n or 0):  # some measure a sample alone
+                sets[role] = info
+    for role, info in sets.items():
         click.echo(f"{role:11}{info.name}, {_count(info)}, content {info.digest[:12]}")
-    click.echo(f"{'features':11}{spec.name} {result.tap}, weights {spec.weights}{claimed}")
-    click.echo(f"{'':11}{spec.resize}, {spec.normalize}, {spec.precision}")
-    click.echo(f"{'protocol':11}{result.protocol}")
+    for spec, tap in dict.fromkeys((result.spec, result.tap) for result in results):
+        claimed = " (claimed)" if any(info.claimed for info in sets.values()) else ""
+        click.echo(f"{'features':11}{spec.name} {tap}, weights {spec.weights}{claimed}")
+        click.echo(f"{'':11}{spec.resize}, {spec.normalize}, {spec.precision}")
+    click.echo(f"{'protocol':11}{results[0].protocol}")
 
 
 def _count(info: SetInfo) -> str:

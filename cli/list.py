@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import click
 
+from .options import spell_value
+
 
 @click.command("list")
 def list_() -> None:
-    """Show the measures, metrics, extractors and protocols."""
+    """Show the measures, metrics with their parameters, extractors and protocols."""
     from gen_eval.extractors import EXTRACTORS
     from gen_eval.metrics import ALIASES, METRICS
     from gen_eval.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
-    click.secho("measures", bold=True)
+    click.secho("measures", bold=True, nl=False)
+    click.echo("   (NAME:EXTRACTOR looks through another network, such as kid:dinov2)")
     for name, (through, extractor, tap) in ALIASES.items():
-        click.echo(f"  {name:30}{through} through {extractor} {tap}")
-    click.secho("metrics", bold=True)
+        click.echo(f"  {name:28}{through} through {extractor} {tap}")
+    click.secho("metrics", bold=True, nl=False)
+    click.echo("    (set a parameter with --set NAME=VALUE, or METRIC.NAME=VALUE)")
     for metric in METRICS.values():
-        click.echo(f"  {metric.name:30}version {metric.version}, {metric.better} is better; {metric.cite}")
+        judged = ", ".join(f"{name}, {better} is better" for name, better in metric.better.items())
+        click.echo(f"  {metric.name:28}{judged}; version {metric.version}; {metric.cite}")
+        if metric.params:
+            settings = " ".join(f"{name}={spell_value(value)}" for name, value in metric.params.items())
+            click.echo(f"  {'':28}{settings}")
     click.secho("extractors", bold=True)
     for name, load in EXTRACTORS.items():
-        click.echo(f"  {name:30}{(load.__doc__ or '').splitlines()[0]}")
+        click.echo(f"  {name:28}{(load.__doc__ or '').splitlines()[0]}")
     click.secho("protocols", bold=True)
     for protocol in PROTOCOLS.values():
         default = " (default)" if protocol.name == DEFAULT_PROTOCOL else ""
-        click.echo(f"  {protocol.name:30}{protocol.meaning}{default}")
+        click.echo(f"  {protocol.name:28}{protocol.meaning}{default}")

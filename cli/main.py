@@ -13,9 +13,18 @@ from gen_eval.errors import GenEvalError, UnknownName
 # verb: (module, attribute, one line of help)
 VERBS = {
     "demo": ("demo", "demo", "Run the main job on real digits, and draw what FID sees."),
-    "fid": ("fid", "fid", "Fréchet Inception Distance between two sets of images."),
-    "fid-inf": ("fid", "fid_inf", "The same, extrapolated to infinitely many generated images."),
-    "list": ("list", "list_", "Show the measures, extractors and protocols."),
+    "evaluate": ("evaluate", "evaluate", "Any measures of two sets of images, from one pass."),
+    "fid": ("measures", "fid", "Fréchet Inception Distance between two sets of images."),
+    "fid-inf": ("measures", "fid_inf", "The same, extrapolated to infinitely many generated images."),
+    "sfid": ("measures", "sfid", "The same of spatial features."),
+    "intra-fid": ("measures", "intra_fid", "The same within each class, and the mean."),
+    "mifid": ("measures", "mifid", "The same, raised where training images are copied."),
+    "kid": ("measures", "kid", "Kernel Inception Distance, unbiased at any n."),
+    "mmd": ("measures", "mmd", "Maximum mean discrepancy of any kernel, with a p-value."),
+    "is": ("measures", "inception_score", "Inception Score of generated images, and its two factors."),
+    "pr": ("measures", "precision_recall", "Precision and recall of the manifolds."),
+    "dc": ("measures", "density_coverage", "Density and coverage of the manifolds."),
+    "list": ("list", "list_", "Show the measures, metrics, extractors and protocols."),
     "stats": ("stats", "stats", "Measure a set once, for any later use as a reference."),
     "weights": ("weights", "weights", "List, fetch, add and verify network weights."),
 }

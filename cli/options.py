@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,19 @@ import click
 from gen_eval.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _named_files(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Any:
+    """``FILE`` as it is; ``NAME=FILE``, once or more, as a dictionary."""
+    if not given:
+        return None
+    if len(given) == 1 and "=" not in given[0]:
+        return given[0]
+    named = dict(each.partition("=")[::2] for each in given)
+    if not all(named.values()):
+        raise click.BadParameter("given more than once, each is NAME=FILE", context, option)
+    return named
+
 
 _EXTRACTION = (
     click.option(
@@ -22,14 +35,66 @@ _EXTRACTION = (
     ),
     click.option(
         "--weights",
-        type=click.Path(path_type=Path),
-        help="Local Inception weights, in place of the cached or fetched ones.",
+        multiple=True,
+        callback=_named_files,
+        metavar="[NAME=]FILE",
+        help="Local weights, in place of the cached or fetched ones; NAME says of which extractor.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "tf32", "bf16"]),
+        default="fp32",
+        show_default=True,
+        help="Arithmetic of the network; all but fp32 are faster, and compare with themselves alone.",
     ),
     click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one."),
     click.option("--batch-size", type=click.IntRange(1), help="Images that go through the network together."),
     click.option("--workers", type=click.IntRange(0), help="Decoding threads; 0 decodes on the main thread."),
     click.option("--skip-corrupt", is_flag=True, help="Leave broken files out, and say how many."),
     click.option("--offline", is_flag=True, default=None, help="Never touch the network."),
+)
+_COMPARISON = (
+    click.option("--json", "as_json", is_flag=True, help="One JSON object a measure on standard output."),
+    click.option(
+        "--heldout", metavar="SET", help="Real images not in REAL: what a perfect generator would get."
+    ),
+    click.option(
+        "--labels",
+        multiple=True,
+        callback=_named_files,
+        metavar="[ROLE=]FILE",
+        help="Class of each image, for measures by class; by default the folders. "
+        "ROLE is reference, generated or heldout.",
+    ),
+    click.option("--reference-n", type=click.IntRange(2), help="Images behind a {mu, sigma} REAL, if known."),
+    click.option(
+        "--rows",
+        type=click.IntRange(0),
+        help="The most feature rows to keep of a set; what is needed, by default.",
+    ),
+    click.option(
+        "--cache",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder to keep features in, and find them.",
+    ),
+    click.option(
+        "--per-image",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Also write what is known of each image, as .csv.",
+    ),
+    click.option(
+        "--worst",
+        type=click.IntRange(1, 1024),
+        metavar="K",
+        help="Also draw the K images of FAKE that count most against the first measure.",
+    ),
+    click.option(
+        "--worst-out",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=Path("worst.png"),
+        show_default=True,
+        help="Where to draw them.",
+    ),
 )
 
 
@@ -38,3 +103,52 @@ def extraction_options(command: Command) -> Command:
     for option in reversed(_EXTRACTION):
         command = option(command)
     return command
+
+
+def comparison_options(command: Command) -> Command:
+    """Those, and the options of every verb that measures one set against another."""
+    command = extraction_options(command)
+    for option in reversed(_COMPARISON):
+        command = option(command)
+    return command
+
+
+def parse_params(given: Sequence[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` texts as parameters: numbers, true, false and none where they read as such.
+
+    >>> parse_params(("k=5", "kernel=rbf", "kid.subsets=10", "inclusive=false"))
+    {'k': 5, 'kernel': 'rbf', 'kid.subsets': 10, 'inclusive': False}
+    """
+    params = {}
+    for each in given:
+        name, equals, text = each.partition("=")
+        if not (name and equals):
+            raise click.UsageError(f"--set {each}: expected NAME=VALUE, or METRIC.NAME=VALUE")
+        params[name] = parse_value(text)
+    return params
+
+
+def parse_value(text: str) -> Any:
+    """A number, a truth value, none, a tuple of numbers by commas, or the text itself."""
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    if "," in text:
+        return tuple(parse_value(part) for part in text.split(","))
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def spell_value(value: Any) -> str:
+    """The text that :func:`parse_value` reads as this value.
+
+    >>> parse_value(spell_value((0.5, 2.0))), spell_value(None)
+    ((0.5, 2.0), 'none')
+    """
+    if isinstance(value, tuple):
+        return ",".join(map(spell_value, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -27,26 +27,35 @@ from .options import extraction_options
     show_default=True,
     help="The most feature rows to keep beside the moments; error bars are made from them.",
 )
-@click.option("--tap", "taps", multiple=True, default=("pool",), show_default=True, help="Features to keep.")
+@click.option(
+    "-m",
+    "--measure",
+    "measures",
+    multiple=True,
+    default=("fid",),
+    show_default=True,
+    help="A measure that the statistics are to serve; more than once for several.",
+)
 def stats(
     images: str,
     out: Path,
     rows: int,
-    taps: tuple[str, ...],
+    measures: tuple[str, ...],
     protocol: str,
-    weights: Path | None,
+    weights: Any,
+    precision: str,
     device: str | None,
     offline: bool | None,
     **options: Any,
 ) -> None:
-    """Measure IMAGES and write statistics that `geneval fid` takes in place of a folder."""
+    """Measure IMAGES and write statistics that `geneval fid` and the other verbs take in place of a folder."""
     from gen_eval import store
     from gen_eval.errors import TooFewImages
-    from gen_eval.evaluation import pick_device
-    from gen_eval.extractors import find_extractor
     from gen_eval.images import open_images
+    from gen_eval.metrics import find_measure
+    from gen_eval.planning import Plan, load_extractors, pick_device
     from gen_eval.protocols import find_protocol
-    from gen_eval.summary import Request, require_whole, summarize
+    from gen_eval.summary import require_whole, summarize
 
     from .allocator import keep_freed_memory
     from .console import progress_bar
@@ -58,18 +67,19 @@ def stats(
         raise TooFewImages(f"statistics need at least 2 images; {images} has 1 image")
     if not options["skip_corrupt"]:
         require_whole(opened)
-    terms = find_protocol(protocol)
+    terms, wanted = find_protocol(protocol), [find_measure(measure) for measure in measures]
     with progress_bar() as progress:
-        extractor = find_extractor("inception")(
+        extractors = load_extractors(
+            wanted,
+            terms,
             weights=weights,
-            taps=taps,
-            resize=terms.resize,
-            normalize=terms.normalize,
+            precision=precision,
             device=pick_device(device),
             offline=offline,
             progress=progress,
         )
-        summary = summarize(opened, [Request(extractor, taps)], rows=rows, progress=progress, **options)
+        requests = Plan(wanted, extractors, terms).requests("generated")
+        summary = summarize(opened, requests, rows=rows, progress=progress, **options)
     store.save(summary, out)
     count = next(iter(summary.features.values())).n
     click.echo(f"{out}  {count:,} images  {protocol}  sha256 {summary.digest[:12]}")

@@ -4,38 +4,50 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gen_eval import store
-from gen_eval.errors import TooFewImages, UsageError
-from gen_eval.extractors import Extractor, find_extractor
-from gen_eval.images import Images, open_images
+from gen_eval.cache import FeatureCache
+from gen_eval.errors import UnknownName, UsageError
+from gen_eval.extractors import Extractor
+from gen_eval.labels import FOLDERS, Labels, read_labels
 from gen_eval.metrics import Measure, find_measure
+from gen_eval.planning import Plan, load_extractors, pick_device, require_fit
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, Protocol, find_protocol
 from gen_eval.results import Result, SetInfo
-from gen_eval.summary import DEFAULT_ROWS, Request, Summary, made_with, require_whole, summarize
+from gen_eval.sources import Source, dim_of_vectors, open_source, settle
+from gen_eval.stats import Features
+from gen_eval.summary import Summary, made_with, require_whole, summarize
+
+_ROLES = ("generated", "reference", "heldout")
+DEFAULT_MEASURES = ("fid", "kid", "pr", "dc")
 
 
 def evaluate(
-    measures: Sequence[str | Measure],
+    measures: str | Measure | Sequence[str | Measure] = DEFAULT_MEASURES,
     *,
     generated: Any,
-    reference: Any,
+    reference: Any = None,
+    heldout: Any = None,
+    labels: Any = None,
     protocol: str | Protocol = DEFAULT_PROTOCOL,
     params: Mapping[str, Any] | None = None,
-    weights: str | Path | None = None,
+    extractors: Mapping[str, Extractor] | None = None,
+    weights: str | Path | Mapping[str, str | Path] | None = None,
+    precision: str = "fp32",
     device: str | torch.device | None = None,
     n: int | None = None,
     seed: int = 0,
-    rows: int | None = DEFAULT_ROWS,
+    rows: int | None = None,
     reference_n: int | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     skip_corrupt: bool = False,
+    cache: str | Path | None = None,
     offline: bool | None = None,
     progress: Progress = silent,
 ) -> list[Result]:
@@ -44,22 +56,32 @@ def evaluate(
     Names, weights, sets and sizes are settled before the first image goes through a network.
 
     Args:
-        measures: names such as ``"fid"`` and ``"fid-inf"``.
-        generated: images, as :func:`gen_eval.images.open_images` takes them; a statistics file; a
-            :class:`Summary`.
-        reference: the same.
+        measures: names such as ``"fid"``, ``"kid"`` and ``"pr:dinov2"``; see :func:`gen_eval.metrics.find_measure`.
+        generated: images, as :func:`gen_eval.images.open_images` takes them; feature vectors, floating point
+            ``[n, d]``, for measures through ``identity``; a statistics file; a :class:`Summary`.
+        reference: the same; not needed by measures of the generated images alone.
+        heldout: real images that the reference does not hold. Each measure is taken of them too, in the place
+            of the generated ones: what a perfect generator would get.
+        labels: for measures by class, as :func:`gen_eval.labels.read_labels` takes them: one source for all sets,
+            or by role; by default the folders that the images lie in.
         protocol: the settings that the number is to mean, a name in :data:`gen_eval.protocols.PROTOCOLS`
             or a row of one's own.
-        params: metric parameters to set over the protocol's, such as ``{"method": "sqrtm"}``.
-        weights: a local weights file; by default found in the cache or fetched.
+        params: metric parameters to set over the protocol's: ``{"k": 5}`` for all metrics that have it,
+            ``{"precision-recall.k": 5}`` for one.
+        extractors: extractors of one's own, by the name that measures call them.
+        weights: a local weights file; by extractor where several networks are needed. By default they are found
+            in the cache or fetched.
+        precision: ``"fp32"``; or ``"tf32"`` or ``"bf16"``, faster and not comparable with it.
         device: such as ``"cuda"``; by default CUDA where there is one.
         n: number of images asked of a ``generated`` that is a callable.
-        seed: seed of its first image.
-        rows: the most feature rows kept of each set, for error bars; ``None`` keeps all.
+        seed: seed of its first image. The draws of a metric have one of their own, ``params={"seed": ...}``.
+        rows: the most feature rows kept of each set; by default all where a measure is made of them, and
+            10,000 for error bars elsewhere. A measure that cannot do without all of them keeps them all.
         reference_n: number of images behind a ``{mu, sigma}`` file that does not say.
         batch_size: images that go through the network together.
         workers: decoding threads.
         skip_corrupt: leave broken files out, and say so in the result.
+        cache: folder in which features are kept and found again; see :mod:`gen_eval.cache`.
         offline: never touch the network; by default as the environment says.
         progress: told of images and downloaded bytes as they are done.
 
@@ -69,7 +91,7 @@ def evaluate(
     Raises:
         GenEvalError: see :mod:`gen_eval.errors`; the message says what to do.
     """
-    if isinstance(measures, str):
+    if isinstance(measures, (str, Measure)):
         measures = [measures]
     wanted = [find_measure(measure) for measure in measures]
     if not wanted:
@@ -77,28 +99,50 @@ def evaluate(
     _require_range(
         rows=(rows, 0), batch_size=(batch_size, 1), workers=(workers, 0), reference_n=(reference_n, 2)
     )
-    terms = find_protocol(protocol).with_params(params or {}, [measure.metric.params for measure in wanted])
-    sources = {"reference": open_set(reference), "generated": open_set(generated, n=n, seed=seed)}
-    extractors = load_extractors(wanted, terms, weights, pick_device(device), offline, progress)
-    if any(measure.metric.all_rows for measure in wanted):
-        rows = None
-
-    requests = [
-        Request(extractor, tuple({measure.tap: None for measure in wanted if measure.extractor == name}))
-        for name, extractor in extractors.items()
-    ]
-    settled = {
-        role: settle(source, requests, n=reference_n if role == "reference" else None)
-        for role, source in sources.items()
+    terms = find_protocol(protocol).with_params(
+        params or {}, {measure.metric.name: measure.metric.params for measure in wanted}
+    )
+    given = {"reference": reference, "generated": generated, "heldout": heldout}
+    sources = {
+        role: open_source(source, n=n if role == "generated" else None, seed=seed)
+        for role, source in given.items()
+        if source is not None
     }
-    _require_fit(wanted, extractors, settled, skip_corrupt)
+    plan = Plan(
+        wanted,
+        load_extractors(
+            wanted,
+            terms,
+            own=extractors or {},
+            weights=weights,
+            precision=precision,
+            dim=dim_of_vectors(list(sources.values())),
+            device=pick_device(device),
+            offline=offline,
+            progress=progress,
+        ),
+        terms,
+        row_limit=rows,
+    )
+    settled = {
+        role: settle(source, plan.requests(role), n=reference_n if role == "reference" else None)
+        for role, source in sources.items()
+        if plan.requests(role)
+    }
+    require_fit(plan, settled)
+    classes = _read_classes(wanted, sources, labels)
+    observe = FeatureCache(Path(cache)).summarize if cache else summarize
+    if not skip_corrupt:
+        for source in settled.values():
+            if not isinstance(source, Summary):
+                require_whole(source)
     summaries = {
         role: source
         if isinstance(source, Summary)
-        else summarize(
+        else observe(
             source,
-            requests,
-            rows=rows,
+            plan.requests(role),
+            rows=plan.rows(role),
             batch_size=batch_size,
             workers=workers,
             skip_corrupt=skip_corrupt,
@@ -106,7 +150,10 @@ def evaluate(
         )
         for role, source in settled.items()
     }
-    return [compute(measure, extractors[measure.extractor], summaries, terms) for measure in wanted]
+    return [
+        compute(measure, plan.extractors[measure.extractor], summaries, terms, labels=classes)
+        for measure in wanted
+    ]
 
 
 def fid(real: Any, fake: Any, **options: Any) -> Result:
@@ -121,23 +168,46 @@ def fid(real: Any, fake: Any, **options: Any) -> Result:
 
 
 def compute(
-    measure: Measure, extractor: Extractor, summaries: dict[str, Summary], protocol: Protocol
+    measure: Measure,
+    extractor: Extractor,
+    summaries: Mapping[str, Summary],
+    protocol: Protocol,
+    *,
+    labels: Mapping[str, Labels] | None = None,
 ) -> Result:
-    """One measure from summaries that were made for it.
+    """One measure from summaries that were made for it; with one of ``heldout``, its result is attached.
 
     Raises:
         IncomparableError: if a summary was measured on other terms.
     """
+    heldout = None
+    if "heldout" in summaries and "heldout" not in measure.metric.roles:
+        others = {role: summary for role, summary in summaries.items() if role != "heldout"}
+        moved = {role: label for role, label in (labels or {}).items() if role != "heldout"}
+        if labels and "heldout" in labels:
+            moved["generated"] = labels["heldout"]
+        heldout = compute(
+            measure, extractor, {**others, "generated": summaries["heldout"]}, protocol, labels=moved
+        )
+        summaries = others
     started = time.perf_counter()
     metric, spec = measure.metric, extractor.spec(measure.tap)
-    features = {role: summaries[role].require(spec, measure.tap) for role in metric.roles}
-    params = protocol.params_for(metric.params)
+    summaries = {role: summaries[role] for role in metric.roles}
+    features = {role: summary.require(spec, measure.tap) for role, summary in summaries.items()}
+    if metric.by_class and labels:
+        features = {role: _with_classes(found, labels[role]) for role, found in features.items()}
+    params = protocol.params_for(metric.name, metric.params)
     score = metric.compute(features, **params)
-    contributions = {}
-    for role, contribution in score.contributions.items():
-        sample = features[role].sample
-        if sample is not None:
-            contributions[role] = (sample.index, contribution)
+
+    def by_index(numbers: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        found = {}
+        for role, number in numbers.items():
+            sample = features[role].sample
+            if sample is not None:
+                index = sample.index.sort().values if metric.by_rows else sample.index
+                found[role] = (index, number)
+        return found
+
     return Result(
         measure=measure.name,
         metric=metric.name,
@@ -147,87 +217,18 @@ def compute(
         protocol=protocol.name,
         spec=spec,
         tap=measure.tap,
-        sets={role: _info(summaries[role], features[role].n) for role in metric.roles},
+        sets={role: _info(summaries[role], features[role], metric.by_rows) for role in metric.roles},
         values=score.values,
         errors=score.errors,
-        bias=score.bias,
-        warnings=(*score.warnings, *_set_warnings(summaries)),
+        biases=score.biases,
+        warnings=(*score.warnings, *_set_warnings(summaries, features, metric.by_rows)),
         cite=metric.cite,
         made_with=made_with(extractor.device),
         seconds=time.perf_counter() - started,
-        contributions=contributions,
+        contributions=by_index(score.contributions),
+        per_image=by_index(score.per_image),
+        heldout=heldout,
     )
-
-
-def open_set(source: Any, *, n: int | None = None, seed: int = 0) -> Images | Summary | Path:
-    """Images, a summary, or the path of a statistics file, whichever the source is."""
-    if isinstance(source, str) and not source:
-        raise UsageError("an empty path was given; for the current folder say '.'")
-    if isinstance(source, Summary):
-        return source
-    if isinstance(source, (str, Path)) and store.is_statistics(Path(source)):
-        return Path(source)
-    return open_images(source, n=n, seed=seed)
-
-
-def load_extractors(
-    measures: Sequence[Measure],
-    protocol: Protocol,
-    weights: str | Path | None,
-    device: torch.device,
-    offline: bool | None = None,
-    progress: Progress = silent,
-) -> dict[str, Extractor]:
-    """Each extractor that the measures look through, once, set up as the protocol says."""
-    return {
-        name: find_extractor(name)(
-            weights=weights,
-            taps=[measure.tap for measure in measures if measure.extractor == name],
-            resize=protocol.resize,
-            normalize=protocol.normalize,
-            device=device,
-            offline=offline,
-            progress=progress,
-        )
-        for name in {measure.extractor: None for measure in measures}
-    }
-
-
-def settle(
-    source: Images | Summary | Path, requests: Sequence[Request], *, n: int | None = None
-) -> Images | Summary:
-    """Statistics read and where they are needed; images, which cost a pass, as they are."""
-    extractor = requests[0].extractor
-    if n is not None and not (isinstance(source, Path) and source.suffix != store.EXTENSION):
-        raise UsageError("reference_n is for {mu, sigma} statistics, which do not say; this reference does")
-    if isinstance(source, Summary):
-        return source.to(extractor.device)
-    if not isinstance(source, Path):
-        return source
-    if source.suffix == store.EXTENSION:
-        return store.load(source).to(extractor.device)
-    tap = requests[0].taps[0]
-    adopted = store.adopt(source, extractor.spec(tap), tap, dim=extractor.taps[tap], n=n)
-    return adopted.to(extractor.device)
-
-
-def pick_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for, or CUDA where there is one, or the CPU.
-
-    Raises:
-        UsageError: if CUDA is asked for and missing, or the name is none.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device '{device}': expected cpu, cuda or cuda:N") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise UsageError(f"device '{device}' is not supported: expected cpu, cuda or cuda:N")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device '{device}' asked for, but torch finds no CUDA here; use --device cpu")
-    return chosen
 
 
 def _require_range(**arguments: tuple[int | None, int]) -> None:
@@ -236,48 +237,48 @@ def _require_range(**arguments: tuple[int | None, int]) -> None:
             raise UsageError(f"{name} must be at least {least}, found {value}")
 
 
-def _require_fit(
-    measures: Sequence[Measure],
-    extractors: dict[str, Extractor],
-    sources: dict[str, Images | Summary],
-    skip_corrupt: bool,
-) -> None:
-    """Refuse before the first pass what would be refused after it, or in the second."""
-    for measure in measures:
-        extractor = extractors[measure.extractor]
-        spec, least = extractor.spec(measure.tap), measure.metric.least_n(extractor.taps[measure.tap])
-        for role, source in sources.items():
-            needed = least if role == "generated" else 2
-            n = source.require(spec, measure.tap).n if isinstance(source, Summary) else len(source)
-            if n is not None and n < needed:
-                found = "1 image" if n == 1 else f"{n} images"
-                raise TooFewImages(
-                    f"{measure.name} needs at least {needed} {role} images; {source.name} has {found}"
-                )
-            if role == "generated" and measure.metric.all_rows and isinstance(source, Summary):
-                sample = source.require(spec, measure.tap).sample
-                if sample is None or sample.n != n:
-                    raise UsageError(
-                        f"{measure.name} needs every feature row of the generated images, and the statistics of "
-                        f"{source.name} hold {sample.n if sample else 0} of {n or 'unknown'}: pass the images, or "
-                        "make the statistics anew with more --rows"
-                    )
-    if not skip_corrupt:
-        for source in sources.values():
-            if not isinstance(source, Summary):
-                require_whole(source)
+def _read_classes(
+    measures: Sequence[Measure], sources: Mapping[str, Source], labels: Any
+) -> dict[str, Labels]:
+    """The labels of each set, where a measure needs them."""
+    if not any(measure.metric.by_class for measure in measures):
+        if labels is not None:
+            raise UsageError("labels are for measures by class, such as intra-fid, and none was asked for")
+        return {}
+    by_role = labels if isinstance(labels, Mapping) and set(labels) & set(_ROLES) else None
+    for role in by_role or ():
+        if role not in sources:
+            raise UnknownName("set to label", role, sources)
+    found = {}
+    for role, source in sources.items():
+        if isinstance(source, (Summary, Path)):
+            raise UsageError(f"a measure by class needs the {role} images, not their statistics")
+        chosen = by_role.get(role) if by_role is not None else labels
+        found[role] = read_labels(FOLDERS if chosen is None else chosen, source)
+    return found
 
 
-def _info(summary: Summary, n: int | None) -> SetInfo:
+def _with_classes(features: Features, labels: Labels) -> Features:
+    assert features.sample is not None  # every row of a measure by class is kept
+    return replace(features, classes=tuple(labels.of[index] for index in features.sample.index.tolist()))
+
+
+def _info(summary: Summary, features: Features, by_rows: bool) -> SetInfo:
+    n = features.sample.n if by_rows and features.sample else features.n
     return SetInfo(summary.name, summary.digest, n, len(summary.skipped), summary.notes, summary.claimed)
 
 
-def _set_warnings(summaries: dict[str, Summary]) -> list[str]:
+def _set_warnings(
+    summaries: Mapping[str, Summary], features: Mapping[str, Features], by_rows: bool
+) -> list[str]:
     lines = []
     digests = [summary.digest for summary in summaries.values()]
-    if len(set(digests)) < len(digests):
+    if any(digests.count(digest) > 1 for digest in digests if digest):
         lines.append("both sets hold the same images, to the last byte")
     for role, summary in summaries.items():
+        sample, n = features[role].sample, features[role].n
+        if by_rows and sample and sample.n != n:
+            lines.append(f"of the {n} images of {summary.name}, a uniform sample of {sample.n} was measured")
         if summary.claimed:
             lines.append(
                 f"the {role} statistics are of another tool, which does not record what they were measured with: "

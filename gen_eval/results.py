@@ -42,7 +42,7 @@ class Result:
         measure: what was asked for, such as ``"fid"``.
         metric: the row of the metric table behind it.
         version: of the metric's numbers.
-        better: ``"lower"`` or ``"higher"``.
+        better: the values that models are judged by, each ``"lower"`` or ``"higher"``; the metric's own first.
         params: the metric's parameters.
         protocol: the name of the settings.
         spec: what produced the features.
@@ -50,18 +50,20 @@ class Result:
         sets: by role, which images.
         values: the numbers; the metric's own first.
         errors: the standard errors of those that have one.
-        bias: by how much the value is expected to exceed that of infinitely many images, if known.
+        biases: by how much each is expected to exceed that of infinitely many images, where known.
         warnings: reasons to read the value with care.
         cite: the paper.
         made_with: versions and device.
         seconds: what the metric took once the features were there.
         contributions: by role, image indices ``[k]`` and how much each raises the value, ``[k]``.
+        per_image: by role, image indices ``[k]`` and what the metric says of each image, ``[k]``.
+        heldout: the same measure of held-out real images in place of the generated, if there were any.
     """
 
     measure: str
     metric: str
     version: int
-    better: str
+    better: Mapping[str, str]
     params: Mapping[str, Any]
     protocol: str
     spec: Spec
@@ -69,7 +71,7 @@ class Result:
     sets: Mapping[str, SetInfo]
     values: Mapping[str, float]
     errors: Mapping[str, float]
-    bias: float | None
+    biases: Mapping[str, float]
     warnings: Sequence[str]
     cite: str
     made_with: Mapping[str, str]
@@ -77,6 +79,8 @@ class Result:
     contributions: Mapping[str, tuple[Tensor, Tensor]] = field(
         default_factory=dict, repr=False, compare=False
     )
+    per_image: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False, compare=False)
+    heldout: Result | None = None
 
     @property
     def value(self) -> float:
@@ -88,6 +92,18 @@ class Result:
         """Its standard error, where there is one."""
         return self.errors.get(next(iter(self.values)))
 
+    @property
+    def bias(self) -> float | None:
+        """By how much it is expected to exceed that of infinitely many images, where that is known."""
+        return self.biases.get(next(iter(self.values)))
+
+    def label(self, name: str) -> str:
+        """What to call one of the values beside those of other measures: ``fid``, or ``recall:dinov2``."""
+        if name in self.better and len(self.better) == 1:
+            return self.measure
+        _, colon, through = self.measure.partition(":")
+        return name + colon + through
+
     def worst(self, k: int, role: str = "generated") -> list[tuple[int, float]]:
         """The images that raise the value most: ``(index, contribution)``, largest first."""
         if role not in self.contributions:
@@ -97,7 +113,7 @@ class Result:
         return [(int(index[i]), float(contribution[i])) for i in order]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the contributions, as plain data."""
+        """Everything but the numbers of single images, as plain data."""
         return {
             "measure": self.measure,
             "value": self.value,
@@ -105,7 +121,8 @@ class Result:
             "bias": self.bias,
             "values": dict(self.values),
             "errors": dict(self.errors),
-            "better": self.better,
+            "biases": dict(self.biases),
+            "better": dict(self.better),
             "metric": self.metric,
             "version": self.version,
             "params": dict(self.params),
@@ -117,6 +134,7 @@ class Result:
             "cite": self.cite,
             "made_with": dict(self.made_with),
             "seconds": round(self.seconds, 3),
+            "heldout": self.heldout and self.heldout.to_json(),
         }
 
     def json_line(self) -> str:

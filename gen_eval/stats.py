@@ -5,7 +5,7 @@ Streaming over batches, sharding over processes and merging files are all the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -112,6 +112,14 @@ class Sample:
             raise UsageError(f"asked for {k} rows of a sample of {self.n}")
         return self.rows[:k]
 
+    def cut(self, limit: int | None) -> Sample:
+        """The same, of at most ``limit`` rows."""
+        return Sample(self.rows[:limit], self.index[:limit], limit)
+
+    def in_order(self) -> Tensor:
+        """The rows in the order of their images, ``[k, d]``."""
+        return self.rows[self.index.argsort().to(self.rows.device)]
+
     def to(self, device: torch.device) -> Sample:
         """The same with its rows on another device."""
         return Sample(self.rows.to(device), self.index, self.limit)
@@ -131,15 +139,45 @@ class Features:
         n: number of images; ``None`` for statistics of another tool that do not say.
         moments: of all of them.
         sample: a bounded subset of the rows, or all; ``None`` where only moments are known.
+        classes: the class of each row of the sample, ``k`` names; ``None`` where they are unknown.
     """
 
     n: int | None
     moments: Moments
     sample: Sample | None = None
+    classes: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Features:
+        """The features of ``[n, d]`` rows, all of which are kept.
+
+        Raises:
+            NumericalError: if a feature is NaN or infinite.
+        """
+        moments = Moments.of(rows).symmetric()
+        return cls(len(rows), moments, Sample.of(rows, torch.arange(len(rows)), None))
+
+    def by_class(self) -> dict[str, Features]:
+        """The features of each class, by its name in sorted order.
+
+        Raises:
+            UsageError: if the classes or rows are unknown.
+        """
+        if self.sample is None or self.classes is None:
+            raise UsageError("features by class need the rows and the class of each")
+        places: dict[str, list[int]] = {}
+        for place, name in enumerate(self.classes):
+            places.setdefault(name, []).append(place)
+        return {name: self._part(torch.tensor(places[name])) for name in sorted(places)}
+
+    def _part(self, places: Tensor) -> Features:
+        assert self.sample is not None
+        rows, index = self.sample.rows[places.to(self.sample.rows.device)], self.sample.index[places]
+        return Features(len(places), Moments.of(rows).symmetric(), Sample(rows, index, None))
 
     def to(self, device: torch.device) -> Features:
         """The same on another device."""
-        return Features(self.n, self.moments.to(device), self.sample and self.sample.to(device))
+        return replace(self, moments=self.moments.to(device), sample=self.sample and self.sample.to(device))
 
 
 class SampleBuilder:

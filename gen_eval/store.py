@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import zipfile
 import zlib
 from pathlib import Path
@@ -82,7 +83,8 @@ def save(summary: Summary, path: str | Path) -> None:
         "claimed": summary.claimed,
         "sha256": {name: _sha256(tensor) for name, tensor in tensors.items()},
     }
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # Not by process id: containers that share a disk share those too.
+    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
         # One entry: safetensors writes several in no fixed order, and equal summaries shall be equal files.
         save_file(tensors, part, {_HEADER: json.dumps(header | {"terms_sha256": _terms_sha256(header)})})

@@ -115,7 +115,7 @@ def summarize(
     resizes = {request.extractor.resize for request in requests}
 
     def prepare(pixels: Pixels) -> dict[Resize, Tensor]:
-        return {one: resize.prepare(pixels, one.size, one.kernel) for one in resizes}
+        return {one: resize.prepare(pixels, one.size, one.kernel, one.fit, one.scaled) for one in resizes}
 
     readings = [_Reading(request, images, rows) for request in requests]
     digest, notes, skipped, done = hashlib.sha256(), Counter[str](), list[tuple[str, str]](), 0

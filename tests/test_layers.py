@@ -40,13 +40,17 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "extractors": (*BASE, "spec", "fetch", "precision"),
     "datasets": (*BASE, "fetch"),
     "protocols": ("errors",),
+    "labels": ("errors",),
     "summary": (*BASE, "spec", "stats", "resize", "images", "extractors"),
     "store": ("errors", "spec", "stats", "summary"),
+    "cache": (*BASE, "spec", "images", "extractors", "summary", "store"),
+    "sources": ("errors", "stats", "images", "extractors", "summary", "store"),
     "results": ("errors", "spec"),
+    "planning": (*BASE, "metrics", "images", "extractors", "summary", "protocols"),
     "evaluation": (
         *BASE,
-        *("spec", "stats", "metrics", "images", "extractors"),
-        *("summary", "store", "results", "protocols"),
+        *("stats", "metrics", "images", "extractors", "labels", "summary", "cache"),
+        *("sources", "results", "protocols", "planning"),
     ),
 }
 # What an engine may know besides: tensors in, numbers out.
@@ -55,6 +59,7 @@ ENGINE_LIBRARIES = {
     "collections",
     "dataclasses",
     "faiss",
+    "functools",
     "math",
     "numpy",
     "scipy",

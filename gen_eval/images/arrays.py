@@ -66,6 +66,13 @@ class Arrays:
         """Nothing to check: an array has no files."""
         return []
 
+    def content(self, progress: Progress) -> str | None:
+        """Digest of the array's images, in order."""
+        digest = hashlib.sha256()
+        for stored in self._array:
+            digest.update(_digest(stored))
+        return digest.hexdigest()
+
 
 def to_numpy(array: AnyArray | torch.Tensor) -> AnyArray:
     """Give a tensor of any device as a numpy array; an array as it is."""
@@ -121,12 +128,16 @@ def from_array(stored: AnyArray, axis: int | None) -> Decoded:
         stored: uint8 [h, w, c], [c, h, w] or [h, w].
         axis: where its channels are, from :func:`channel_axis`.
     """
-    digest = hashlib.sha256(repr(stored.shape).encode())
-    digest.update(np.ascontiguousarray(stored).data)
     image = stored[:, :, None] if axis is None else np.moveaxis(stored, axis, 2)
     channels = image.shape[2]
     pixels: Pixels = np.repeat(image, 3, axis=2) if channels == 1 else np.array(image[:, :, :3], order="C")
-    return Decoded(pixels, digest.digest(), _NOTES[channels])
+    return Decoded(pixels, _digest(stored), _NOTES[channels])
+
+
+def _digest(stored: AnyArray) -> bytes:
+    digest = hashlib.sha256(repr(stored.shape).encode())
+    digest.update(np.ascontiguousarray(stored).data)
+    return digest.digest()
 
 
 def open_array_file(path: str | Path, name: str | None = None) -> Arrays:

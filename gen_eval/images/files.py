@@ -7,15 +7,18 @@ import io
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from gen_eval.errors import ImagesError
 from gen_eval.images.decode import decode, open_lazily, quiet_pillow
 from gen_eval.images.protocol import Broken, Decoded
 from gen_eval.images.threads import in_order
 from gen_eval.progress import Progress
+
+T = TypeVar("T")
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
@@ -68,16 +71,36 @@ class EncodedFiles(ABC):
         Returns:
             ``(label, reason)`` of each broken file.
         """
-        total = len(self)
-        broken: list[tuple[str, str]] = []
+        with quiet_pillow():
+            return [
+                (found.label, found.reason)
+                for found in self._of_each(self._inspect, progress, self.name)
+                if found
+            ]
+
+    def content(self, progress: Progress) -> str | None:
+        """Digest of the encoded files, in order; those that do not decode count too."""
+        digest = hashlib.sha256()
+        for part in self._of_each(self._hash, progress, f"{self.name}, content"):
+            digest.update(part)
+        return digest.hexdigest()
+
+    def _of_each(self, look: Callable[[int], T], progress: Progress, task: str) -> Iterator[T]:
+        """What a look at each file finds, in order, from many threads."""
+        total, done = len(self), 0
         blocks = (range(at, min(at + _CHECK_BLOCK, total)) for at in range(0, total, _CHECK_BLOCK))
-        done = 0
-        with quiet_pillow(), closing(in_order(self._inspect, blocks, os.cpu_count() or 1)) as results:
+        with closing(in_order(look, blocks, os.cpu_count() or 1)) as results:
             for block in results:
-                broken += [(found.label, found.reason) for found in block if found]
+                yield from block
                 done += len(block)
-                progress(self.name, done, total, "image")
-        return broken
+                progress(task, done, total, "image")
+
+    def _hash(self, index: int) -> bytes:
+        try:
+            with self.open(index) as file:
+                return hashlib.sha256(file.read()).digest()
+        except Exception as error:  # as in _read_one, which tells the reason
+            return str(error).encode()
 
     def _inspect(self, index: int) -> Broken | None:
         try:

@@ -65,6 +65,10 @@ class Items:
         """Nothing to check: there are no files."""
         return []
 
+    def content(self, progress: Progress) -> str | None:
+        """Unknown until they are made: the user's code may return something else each time."""
+        return None
+
 
 def _from_item(item: Any, name: str) -> Decoded:
     if isinstance(item, (tuple, list)) and item:
@@ -152,3 +156,7 @@ class Generated:
     def check(self, progress: Progress) -> list[tuple[str, str]]:
         """Nothing to check: there are no files."""
         return []
+
+    def content(self, progress: Progress) -> str | None:
+        """Unknown until they are made: the user's code may return something else each time."""
+        return None

@@ -64,3 +64,10 @@ class Images(Protocol):
         Returns:
             ``(label, reason)`` of each broken file; ``[]`` where there are no files to look at.
         """
+
+    def content(self, progress: Progress) -> str | None:
+        """Digest of the content of all images in order, without decoding them.
+
+        Returns:
+            hex sha256 over the digests that :meth:`read` tells; ``None`` for images that are made on demand.
+        """

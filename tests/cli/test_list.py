@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 import pytest
+from gen_eval_cli.options import parse_value
 
 from gen_eval.extractors import EXTRACTORS
 from gen_eval.metrics import ALIASES, METRICS
 from gen_eval.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
 
+def rows(done):
+    """The lines that begin with a name; what goes on below is further in."""
+    assert (done.code, done.err) == (0, "")
+    return [line for line in done.out.splitlines() if re.match(r"  \S", line)]
+
+
 def test_every_row_is_shown_once(run):
     done = run("list")
-    assert (done.code, done.err) == (0, "")
-    lines = done.out.splitlines()
-    rows = [*ALIASES, *METRICS, *EXTRACTORS, *PROTOCOLS]
-    assert [line.split()[0] for line in lines if line.startswith(" ")] == rows
-    assert [line for line in lines if not line.startswith(" ")] == [
-        "measures",
-        "metrics",
-        "extractors",
-        "protocols",
-    ]
+    assert [line.split()[0] for line in rows(done)] == [*ALIASES, *METRICS, *EXTRACTORS, *PROTOCOLS]
+    headings = [line.split()[0] for line in done.out.splitlines() if not line.startswith(" ")]
+    assert headings == ["measures", "metrics", "extractors", "protocols"]
 
 
 def test_every_row_is_explained_and_the_default_marked(run):
-    lines = [line for line in run("list").out.splitlines() if line.startswith(" ")]
+    lines = rows(run("list"))
     assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
     assert [line.split()[0] for line in lines if line.endswith("(default)")] == [DEFAULT_PROTOCOL]
+
+
+def test_every_parameter_of_a_metric_is_shown_with_its_default(run):
+    lines = run("list").out.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("metrics"))
+    for metric in METRICS.values():
+        place = next(at for at in range(first, len(lines)) if lines[at].split()[:1] == [metric.name])
+        assert f"version {metric.version}" in lines[place]
+        assert metric.cite in lines[place]
+        for value, better in metric.better.items():
+            assert f"{value}, {better} is better" in lines[place]
+        if metric.params:
+            shown = dict(each.split("=") for each in lines[place + 1].split())
+            assert {name: parse_value(text) for name, text in shown.items()} == dict(metric.params)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pipe that breaks")

@@ -97,3 +97,37 @@ def test_statistics_of_other_dimensions_are_refused(run, sets, tmp_path):
     done = run("fid", theirs, sets.fake)
     assert (done.code, done.out) == (1, "")
     assert "7" in done.err
+
+
+def test_statistics_serve_the_measures_they_were_made_for(run, sets, tmp_path):
+    out, names = tmp_path / "real.safetensors", ("-m", "fid", "-m", "kid:pixels")
+    done = run("stats", sets.real, "-o", out, *names)
+    assert done.code == 0, done.err
+    assert done.err.count("12/12 images") == 1
+    found, expected = (
+        [
+            json.loads(line)["values"]
+            for line in run("evaluate", real, sets.fake, *names, "--json").out.splitlines()
+        ]
+        for real in (out, sets.real)
+    )
+    assert len(found) == 2
+    assert found == expected
+
+
+def test_statistics_without_rows_say_what_they_cannot_serve(run, sets, tmp_path):
+    out = tmp_path / "real.safetensors"
+    assert run("stats", sets.real, "-o", out, "--rows", "0").code == 0
+    assert run("fid", out, sets.fake).code == 0
+    done = run("kid", out, sets.fake, "--extractor", "pixels")
+    assert (done.code, done.out) == (1, "")
+    assert "needs feature rows of the reference images" in done.err
+    assert "--rows" in done.err
+
+
+@pytest.mark.parametrize("name", ["fidd", "fid:pixel"])
+def test_wrong_measures_fail_before_the_work(run, sets, tmp_path, name):
+    done = run("stats", sets.real, "-o", tmp_path / "real.safetensors", "-m", name)
+    assert (done.code, done.out) == (1, "")
+    assert "did you mean" in done.err
+    assert not list(tmp_path.iterdir())

@@ -16,12 +16,12 @@ from threadpoolctl import threadpool_limits
 
 from gen_eval.datasets import load
 from gen_eval.errors import FetchError
-from gen_eval.evaluation import load_extractors
 from gen_eval.extractors import Extractor
 from gen_eval.extractors.inception_weights import WEIGHTS, read_weights
 from gen_eval.fetch import fetch
 from gen_eval.images import open_images
 from gen_eval.metrics import find_measure
+from gen_eval.planning import load_extractors
 from gen_eval.protocols import find_protocol
 from gen_eval.summary import Request, Summary, summarize
 
@@ -107,9 +107,9 @@ def extractors(weights_file: Path) -> dict[str, Extractor]:
     by_protocol = {}
     for name in RUNS:
         terms = find_protocol(name)
-        extractor = load_extractors([find_measure("fid")], terms, weights_file, torch.device("cpu"))[
-            "inception"
-        ]
+        extractor = load_extractors(
+            [find_measure("fid")], terms, weights=weights_file, device=torch.device("cpu")
+        )["inception"]
         by_protocol[name] = by_spec.setdefault(extractor.spec("pool"), extractor)
     return by_protocol
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gen_eval.errors import GenEvalError, NumericalError, UsageError
-from gen_eval.stats import Moments, Sample, SampleBuilder
+from gen_eval.stats import Features, Moments, Sample, SampleBuilder
 
 CPU = torch.device("cpu")
 
@@ -254,3 +257,88 @@ def test_rows_that_never_come_are_left_out():
     assert not torch.isin(missing, sample.index).any()
     assert torch.equal(sample.rows, rows[sample.index])
     assert sample.index.tolist() == sorted(sample.index.tolist(), key=splitmix64)
+
+
+# --- A sample cut, and in the order of its images
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 30, 100, 1000])
+@pytest.mark.parametrize("held", [None, 30, 100])
+def test_a_sample_cut_is_the_sample_of_the_lower_limit(held, limit):
+    cut = sample_of(100, held).cut(limit)
+    if held is None or (limit is not None and limit <= held):
+        assert_same_sample(cut, sample_of(100, limit))
+    else:  # what was never kept does not come back
+        assert torch.equal(cut.index, sample_of(100, held).index)
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 30, 1000])
+def test_rows_come_in_the_order_of_their_images(limit):
+    rows = rows_of(100)
+    sample = Sample.of(rows, torch.arange(100), limit)
+    kept = sample.index.sort().values
+    assert torch.equal(sample.in_order(), rows[kept].float())
+    if limit is None:
+        assert torch.equal(sample.in_order(), rows.float())
+
+
+# --- Features
+
+
+def features_of(n, classes, d=4, seed=0):
+    """Features of rows whose class is that of their image, ``classes[index]``."""
+    features = Features.of(rows_of(n, d, seed))
+    return replace(features, classes=tuple(classes[index] for index in features.sample.index.tolist()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_features_of_rows_hold_all_of_them_and_their_moments(dtype):
+    rows = rows_of(50).to(dtype)
+    features = Features.of(rows)
+    assert (features.n, features.sample.n, features.sample.limit, features.classes) == (50, 50, None, None)
+    assert torch.equal(features.sample.in_order(), rows.float())
+    assert_same_moments(features.moments, Moments.of(rows))
+    assert torch.equal(features.moments.scatter, features.moments.scatter.T)
+    rows[7, 1] = float("nan")
+    with pytest.raises(NumericalError, match="1 of 50 feature rows"):
+        Features.of(rows)
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=40))
+def test_features_by_class_are_those_of_the_rows_of_each(classes):
+    parts = features_of(len(classes), classes).by_class()
+    assert list(parts) == sorted(set(classes))
+    rows = rows_of(len(classes), 4)
+    for name, part in parts.items():
+        mine = [index for index, label in enumerate(classes) if label == name]
+        assert part.n == part.moments.n == part.sample.n == len(mine)
+        assert sorted(part.sample.index.tolist()) == mine
+        assert torch.equal(part.sample.in_order(), rows[mine].float())
+        assert_same_moments(part.moments, Moments.of(rows[mine].float()))
+        assert part.classes is None
+
+
+def test_the_classes_add_up_to_the_whole():
+    features = features_of(60, list("abc") * 20)
+    parts = features.by_class().values()
+    assert_same_moments(total([part.moments for part in parts]), Moments.of(rows_of(60, 4).float()))
+    whole = total([part.sample for part in parts])
+    assert_same_sample(whole, features.sample)
+
+
+def test_classes_of_some_of_the_rows_are_those_of_these_rows():
+    classes = list("ab") * 30
+    whole = Features.of(rows_of(60, 4))
+    sample = whole.sample.cut(10)
+    cut = replace(whole, sample=sample, classes=tuple(classes[index] for index in sample.index.tolist()))
+    parts = cut.by_class()
+    assert sum(part.n for part in parts.values()) == 10
+    for name, part in parts.items():
+        assert {classes[index] for index in part.sample.index.tolist()} == {name}
+
+
+def test_classes_that_nobody_named_are_refused():
+    features = Features.of(rows_of(10))
+    for unknown in (features, replace(features, sample=None, classes=("a",) * 10)):
+        with pytest.raises(UsageError, match="features by class need the rows and the class of each"):
+            unknown.by_class()

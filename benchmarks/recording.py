@@ -1,0 +1,61 @@
+"""Runs as a csv file that says on what they were measured."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+
+def write_csv(path: Path, runs: Sequence[Any], libraries: Sequence[str]) -> None:
+    """One row a run, below comment lines that name the machine and the libraries.
+
+    Args:
+        path: the file.
+        runs: dataclasses, all of one kind; floats are written with four significant digits.
+        libraries: packages whose versions matter.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        system = f"{platform.system()}, Python {platform.python_version()}"
+        file.write(f"# {cores()} cores of {processor()}, {system}\n")
+        file.write("# " + ", ".join(f"{name} {version(name)}" for name in libraries) + "\n")
+        rows = csv.DictWriter(file, fieldnames=list(asdict(runs[0])), lineterminator="\n")
+        rows.writeheader()
+        for run in runs:
+            rows.writerow({key: _short(key, value) for key, value in asdict(run).items()})
+
+
+def _short(key: str, value: Any) -> Any:
+    """Times and sizes to what a clock tells; values in full."""
+    if isinstance(value, float) and key.endswith(("_s", "_mib")):
+        return float(f"{value:.4g}")
+    return value
+
+
+def version(library: str) -> str:
+    """The installed version, or that there is none."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name, as Linux knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

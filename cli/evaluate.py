@@ -1,0 +1,53 @@
+"""``geneval evaluate``: any measures, from one pass over the images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .options import comparison_options, parse_params
+from .running import run
+
+
+@click.command()
+@click.argument("real")
+@click.argument("fake")
+@click.option(
+    "-m",
+    "--measure",
+    "measures",
+    multiple=True,
+    metavar="MEASURE",
+    help="Such as fid, kid, pr, is:efficientnet-lite0 or fd:dinov2; more than once for several. "
+    "`geneval list` shows them. By default fid, kid, pr and dc.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="[METRIC.]NAME=VALUE",
+    help="A metric's parameter, such as k=5 or kid.subsets=50.",
+)
+@click.option("--seed", type=int, help="Of every draw a metric makes; the same as --set seed=N.")
+@comparison_options
+def evaluate(
+    real: str,
+    fake: str,
+    measures: tuple[str, ...],
+    settings: tuple[str, ...],
+    seed: int | None,
+    **options: Any,
+) -> None:
+    """Measure the images FAKE against the images REAL, each image once through each network.
+
+    REAL and FAKE are folders, zip or tar archives, .npz or .npy arrays, or statistics: files of `geneval
+    stats`, or {mu, sigma} .npz of pytorch-fid, clean-fid and TTUR. Features of your own are a .npy file of
+    floating point [n, d], for measures through `identity`.
+    """
+    from gen_eval.evaluation import DEFAULT_MEASURES
+
+    params = parse_params(settings)
+    if seed is not None:
+        params["seed"] = seed
+    run(measures or DEFAULT_MEASURES, reference=real, generated=fake, params=params, **options)

@@ -1,0 +1,207 @@
+"""What a list of measures takes: networks, taps, rows and sizes, settled before the first image is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gen_eval.errors import TooFewImages, UnknownName, UsageError
+from gen_eval.extractors import Extractor, find_extractor
+from gen_eval.extractors.vectors import NAME as IDENTITY
+from gen_eval.images import Images
+from gen_eval.metrics import Measure, Metric
+from gen_eval.progress import Progress, silent
+from gen_eval.protocols import Protocol
+from gen_eval.summary import DEFAULT_ROWS, Request, Summary
+
+# Extractors that have no weights to name.
+_WITHOUT_WEIGHTS = (IDENTITY, "pixels")
+
+
+def role_in(metric: Metric, role: str) -> str:
+    """The role that a metric sees a set in: held-out images stand for the generated, unless it knows of them."""
+    return "generated" if role == "heldout" and role not in metric.roles else role
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured, and how.
+
+    Args:
+        measures: the measures.
+        extractors: by name, those that they look through.
+        protocol: the settings.
+        row_limit: the most feature rows that the caller allows; ``None`` leaves it to the measures.
+    """
+
+    measures: Sequence[Measure]
+    extractors: Mapping[str, Extractor]
+    protocol: Protocol
+    row_limit: int | None = None
+
+    def of(self, role: str) -> list[Measure]:
+        """The measures that look at the set in a role."""
+        return [measure for measure in self.measures if role_in(measure.metric, role) in measure.metric.roles]
+
+    def requests(self, role: str) -> list[Request]:
+        """What one pass over the set in a role is to read."""
+        taps: dict[str, dict[str, None]] = {}
+        for measure in self.of(role):
+            taps.setdefault(measure.extractor, {})[measure.tap] = None
+        return [Request(self.extractors[name], tuple(wanted)) for name, wanted in taps.items()]
+
+    def rows(self, role: str) -> int | None:
+        """The most feature rows to keep of the set in a role; ``None`` for all."""
+        metrics = [measure.metric for measure in self.of(role)]
+        if any(role_in(metric, role) in metric.whole for metric in metrics):
+            return None
+        if self.row_limit is None and not any(metric.by_rows for metric in metrics):
+            return DEFAULT_ROWS
+        return self.row_limit
+
+
+def load_extractors(
+    measures: Sequence[Measure],
+    protocol: Protocol,
+    *,
+    device: torch.device,
+    own: Mapping[str, Extractor] | None = None,
+    weights: str | Path | Mapping[str, str | Path] | None = None,
+    precision: str = "fp32",
+    dim: int | None = None,
+    offline: bool | None = None,
+    progress: Progress = silent,
+) -> dict[str, Extractor]:
+    """Each extractor that the measures look through, once, set up as the protocol says.
+
+    Args:
+        measures: what is to be measured.
+        protocol: how images reach the networks.
+        device: where they run.
+        own: extractors of the caller's, by name.
+        weights: a local file, or files by extractor.
+        precision: of the networks.
+        dim: of the vectors that ``identity`` is to pass on.
+        offline: never touch the network.
+        progress: told how downloads stand.
+
+    Raises:
+        UnknownName: if there is no such extractor or tap.
+        UsageError: if it does not show which network the weights are for.
+        WeightsError: if weights do not fit, or lack what a tap needs.
+        FetchError: if weights can be had from nowhere.
+    """
+    own = own or {}
+    names = list({measure.extractor: None for measure in measures})
+    loaders = {name: find_extractor(name) for name in names if name not in own}
+    files = _weights_by_extractor(weights, [name for name in loaders if name not in _WITHOUT_WEIGHTS])
+    extractors = {}
+    for name in names:
+        taps = list({measure.tap: None for measure in measures if measure.extractor == name})
+        if name in own:
+            extractor = own[name]
+        else:
+            extractor = loaders[name](
+                weights=files.get(name),
+                taps=taps,
+                precision=precision,
+                device=device,
+                offline=offline,
+                progress=progress,
+                **({"dim": dim} if name == IDENTITY else protocol.preprocessing.get(name, {})),
+            )
+        for tap in taps:
+            extractor.spec(tap)  # refuses what it lacks
+        extractors[name] = extractor
+    return extractors
+
+
+def pick_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for, or CUDA where there is one, or the CPU.
+
+    Raises:
+        UsageError: if CUDA is asked for and missing, or the name is none.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device '{device}': expected cpu, cuda or cuda:N") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise UsageError(f"device '{device}' is not supported: expected cpu, cuda or cuda:N")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device '{device}' asked for, but torch finds no CUDA here; use --device cpu")
+    return chosen
+
+
+def require_fit(plan: Plan, sources: Mapping[str, Images | Summary]) -> None:
+    """Refuse before the first pass what would be refused after it, or in the second.
+
+    Raises:
+        UsageError: if a set that a measure needs is missing, or its statistics lack the rows.
+        TooFewImages: if a set is too small for a measure.
+        IncomparableError: if statistics were measured on other terms.
+    """
+    for measure in plan.measures:
+        for role in measure.metric.roles:
+            if role not in sources:
+                raise UsageError(f"{measure.name} needs {role} images, and none were given")
+    for role, source in sources.items():
+        for measure in plan.of(role):
+            if isinstance(source, Summary):
+                _require_rows(measure, plan.extractors[measure.extractor], role, source)
+            _require_enough(measure, plan, role, source)
+
+
+def _require_enough(measure: Measure, plan: Plan, role: str, source: Images | Summary) -> None:
+    extractor, metric = plan.extractors[measure.extractor], measure.metric
+    params = plan.protocol.params_for(metric.name, metric.params)
+    needed = metric.least_n(role_in(metric, role), extractor.taps[measure.tap], params)
+    if isinstance(source, Summary):
+        features = source.require(extractor.spec(measure.tap), measure.tap)
+        n = features.sample.n if metric.by_rows and features.sample else features.n
+    else:
+        n = len(source)
+        rows = plan.rows(role)
+        if metric.by_rows and rows is not None:
+            n = min(n, rows)
+    if n is not None and n < needed:
+        found = "1 image" if n == 1 else f"{n} images"
+        kept = " to measure" if metric.by_rows and plan.row_limit is not None else ""
+        raise TooFewImages(
+            f"{measure.name} needs at least {needed} {role} images; {source.name} has {found}{kept}"
+        )
+
+
+def _require_rows(measure: Measure, extractor: Extractor, role: str, source: Summary) -> None:
+    features = source.require(extractor.spec(measure.tap), measure.tap)
+    held = features.sample.n if features.sample else 0
+    whole = role_in(measure.metric, role) in measure.metric.whole
+    if (whole and held != features.n) or (measure.metric.by_rows and not held):
+        raise UsageError(
+            f"{measure.name} needs {'every feature row' if whole else 'feature rows'} of the {role} images, and the "
+            f"statistics of {source.name} hold {held} of {features.n or 'unknown'}: pass the images, or make the "
+            "statistics anew with more --rows"
+        )
+
+
+def _weights_by_extractor(
+    weights: str | Path | Mapping[str, str | Path] | None, names: Sequence[str]
+) -> Mapping[str, str | Path]:
+    if weights is None:
+        return {}
+    if isinstance(weights, Mapping):
+        for name in weights:
+            if name not in names:
+                raise UnknownName("extractor with weights", name, names)
+        return weights
+    if len(names) != 1:
+        raise UsageError(
+            f"weights {weights} were given for {len(names)} networks ({', '.join(names) or 'none'}): say which one "
+            "takes them, with --weights NAME=FILE (weights={name: file})"
+        )
+    return {names[0]: weights}

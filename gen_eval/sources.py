@@ -1,0 +1,161 @@
+"""What may stand on either side of a comparison: images, feature vectors, and statistics made before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gen_eval import store
+from gen_eval.errors import ImagesError, UsageError
+from gen_eval.extractors.vectors import NAME as IDENTITY
+from gen_eval.images import Images, open_images
+from gen_eval.stats import Features
+from gen_eval.summary import Request, Summary, made_with
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Features that the user brings along, one row an image.
+
+    Args:
+        rows: ``[n, d]``, floating point.
+        name: what to call them.
+    """
+
+    rows: Tensor
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def label(self, index: int) -> str:
+        """Name one row: ``"#17"``."""
+        return f"#{index}"
+
+    def summary(self, request: Request) -> Summary:
+        """What summarizing images would have given, had these been their features."""
+        extractor = request.extractor
+        features = Features.of(self.rows.to(extractor.device))
+        digest = hashlib.sha256(repr((tuple(self.rows.shape), self.rows.dtype)).encode())
+        digest.update(self.rows.cpu().contiguous().numpy().data)
+        return Summary(
+            name=self.name,
+            digest=digest.hexdigest(),
+            features={(extractor.spec(tap), tap): features for tap in request.taps},
+            made_with=made_with(extractor.device),
+        )
+
+
+Source: TypeAlias = "Images | Vectors | Summary | Path"
+
+
+def open_source(source: Any, *, n: int | None = None, seed: int = 0) -> Source:
+    """Images, vectors, a summary, or the path of ``{mu, sigma}`` statistics, whichever the source is.
+
+    Args:
+        source: whatever :func:`gen_eval.images.open_images` takes; a floating point array ``[n, d]`` or a
+            ``.npy`` file of one; a :class:`Summary`; a statistics file.
+        n: number of images asked of a callable.
+        seed: seed of its first image.
+    """
+    if isinstance(source, (Summary, Vectors)):
+        return source
+    if isinstance(source, (np.ndarray, Tensor)) and source.ndim == 2:
+        return _vectors(source, "vectors")
+    if isinstance(source, (str, Path)):
+        if not str(source):
+            raise UsageError("an empty path was given; for the current folder say '.'")
+        path = Path(source)
+        if store.is_statistics(path):
+            return store.load(path) if path.suffix == store.EXTENSION else path
+        if path.suffix.lower() == ".npy" and path.is_file() and (array := _read_vectors(path)) is not None:
+            return _vectors(array, str(source))
+    return open_images(source, n=n, seed=seed)
+
+
+def settle(source: Source, requests: Sequence[Request], *, n: int | None = None) -> Images | Summary:
+    """Vectors and statistics as summaries, where they are needed; images, which cost a pass, as they are.
+
+    Args:
+        source: one side.
+        requests: what is wanted of it.
+        n: number of images behind ``{mu, sigma}`` statistics, which do not say.
+
+    Raises:
+        UsageError: if images and vectors are taken for one another, or ``n`` is given for anything else.
+        StoreError: if statistics cannot be read.
+    """
+    extractor = requests[0].extractor
+    if n is not None and not isinstance(source, Path):
+        raise UsageError("reference_n is for {mu, sigma} statistics, which do not say; this reference does")
+    if isinstance(source, Summary):
+        return source.to(extractor.device)
+    if isinstance(source, Vectors):
+        return _settle_vectors(source, requests)
+    if not isinstance(source, Path):
+        _require_images_wanted(source, requests)
+        return source
+    tap = requests[0].taps[0]
+    adopted = store.adopt(source, extractor.spec(tap), tap, dim=extractor.taps[tap], n=n)
+    return adopted.to(extractor.device)
+
+
+def dim_of_vectors(sources: Sequence[Source]) -> int | None:
+    """The dimension of the first vectors among some sources; ``None`` where there are none."""
+    for source in sources:
+        if isinstance(source, Vectors):
+            return source.rows.shape[1]
+        if isinstance(source, Summary):
+            for (spec, _), features in source.features.items():
+                if spec.name == IDENTITY:
+                    return features.moments.dim
+    return None
+
+
+def _settle_vectors(source: Vectors, requests: Sequence[Request]) -> Summary:
+    for request in requests:
+        if request.extractor.spec(request.taps[0]).name != IDENTITY:
+            raise UsageError(
+                f"{source.name} are feature vectors, which only measures through '{IDENTITY}' take, such as "
+                f"fd:{IDENTITY}, kid:{IDENTITY} and pr:{IDENTITY}; images are uint8 with 4 axes"
+            )
+    return source.summary(requests[0])
+
+
+def _require_images_wanted(source: Images, requests: Sequence[Request]) -> None:
+    if any(request.extractor.spec(request.taps[0]).name == IDENTITY for request in requests):
+        raise UsageError(
+            f"a measure through '{IDENTITY}' takes feature vectors, floating point [n, d]; {source.name} holds images"
+        )
+
+
+def _vectors(array: Any, name: str) -> Vectors:
+    floating = array.is_floating_point() if isinstance(array, Tensor) else array.dtype.kind == "f"
+    if not floating:
+        raise ImagesError(
+            f"{name} is {array.dtype} with shape {list(array.shape)}: expected floating point feature vectors "
+            "[n, d], or uint8 images with 4 axes"
+        )
+    if isinstance(array, np.ndarray):
+        # A copy: torch takes no array that is read only, reversed or of another machine's byte order.
+        array = torch.from_numpy(
+            np.array(array, np.float64 if array.dtype.itemsize >= 8 else np.float32, order="C")
+        )
+    rows = array.detach()
+    return Vectors(rows if rows.dtype == torch.float64 else rows.float(), name)
+
+
+def _read_vectors(path: Path) -> Any:
+    """The array of a ``.npy`` file, if it has two axes; ``None`` leaves the file to be opened as images."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        return None
+    return array if array.ndim == 2 else None

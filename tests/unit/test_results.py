@@ -1,0 +1,188 @@
+"""Results: what they say, and that they refuse to be compared on other terms."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from gen_eval.errors import IncomparableError
+from gen_eval.results import Result, SetInfo, require_comparable
+from gen_eval.spec import Resize, Spec
+
+SPEC = Spec("inception", "0123456789abcdef", Resize(299, "tf1-bilinear"), "(x-128)/128")
+
+
+def result_of(**changes):
+    default = Result(
+        measure="fid",
+        metric="frechet",
+        version=1,
+        better={"frechet": "lower"},
+        params={"ddof": 1},
+        protocol="torch-fidelity",
+        spec=SPEC,
+        tap="pool",
+        sets={
+            "generated": SetInfo("fake", "aa" * 32, 100),
+            "reference": SetInfo("real", "bb" * 32, 200, notes={"gray to RGB": 2}),
+        },
+        values={"frechet": 12.5, "slope": 3.0},
+        errors={"frechet": 0.5},
+        biases={"frechet": 0.25},
+        warnings=["careful"],
+        cite="somebody",
+        made_with={"torch": "2.0"},
+        seconds=1.23456,
+        contributions={
+            "generated": (torch.tensor([7, 3, 9, 1]), torch.tensor([0.1, -0.5, 0.7, 0.3]).double())
+        },
+    )
+    return dataclasses.replace(default, **changes)
+
+
+def with_set(role, **changes):
+    sets = dict(result_of().sets)
+    sets[role] = dataclasses.replace(sets[role], **changes)
+    return result_of(sets=sets)
+
+
+def test_results_on_the_same_terms_are_comparable():
+    require_comparable([])
+    require_comparable([result_of()])
+    other = with_set("generated", name="other", digest="cc" * 32)
+    other = dataclasses.replace(other, values={"frechet": 3.0}, made_with={"torch": "3.0"}, seconds=9.0)
+    require_comparable([result_of(), other, with_set("reference", name="moved/real")])
+
+
+DIFFERENCES = {
+    "measure: fid against fid-inf": result_of(measure="fid-inf"),
+    "metric version: frechet 1 against frechet 2": result_of(version=2),
+    "parameters: {'ddof': 1} against {'ddof': 0}": result_of(params={"ddof": 0}),
+    "tap: pool against logits": result_of(tap="logits"),
+    "generated n: 100 against 99": with_set("generated", n=99),
+    "generated n: 100 against None": with_set("generated", n=None),
+    "reference n: 200 against 199": with_set("reference", n=199),
+    "reference images: bbbbbbbbbbbbbbbb against cccccccccccccccc": with_set("reference", digest="cc" * 32),
+    "roles: ['generated', 'reference'] against ['generated']": result_of(
+        sets={"generated": SetInfo("fake", "aa" * 32, 100)}
+    ),
+}
+
+
+def assert_refused(other, line):
+    with pytest.raises(IncomparableError) as caught:
+        require_comparable([result_of(), result_of(), other])
+    message = str(caught.value)
+    assert message.splitlines()[1:-1] == [f"  {line}"]
+    assert "fid of fake" in message
+    assert "not comparable" in message
+    assert "on the same terms" in message
+
+
+@pytest.mark.parametrize("line", DIFFERENCES)
+def test_a_term_that_differs_is_refused_and_named(line):
+    assert_refused(DIFFERENCES[line], line)
+
+
+def test_a_spec_that_differs_is_refused_and_its_term_named(other):
+    (line,) = SPEC.differences(other.spec)
+    assert line.startswith(f"{other.term}: ")
+    assert_refused(result_of(spec=other.spec), line)
+
+
+@pytest.mark.parametrize("role", ["generated", "reference"])
+def test_two_unknown_counts_of_other_images_are_not_taken_for_equal(role):
+    one, other = with_set(role, n=None), with_set(role, n=None, digest="cc" * 32)
+    require_comparable([one, one])
+    with pytest.raises(IncomparableError, match=f"{role} n: unknown against unknown too"):
+        require_comparable([one, other])
+
+
+def test_results_without_generated_images_are_compared():
+    one = result_of(sets={"reference": SetInfo("real", "bb" * 32, 200)})
+    require_comparable([one, one])
+    with pytest.raises(IncomparableError, match=r"fid of \? and fid of \? are not comparable"):
+        require_comparable([one, dataclasses.replace(one, version=2)])
+
+
+def test_all_terms_that_differ_are_named_at_once():
+    other = dataclasses.replace(
+        with_set("generated", n=99), version=2, spec=Spec("pixels", "none", Resize(8, "tf1-bilinear"), "x")
+    )
+    with pytest.raises(IncomparableError) as caught:
+        require_comparable([result_of(), other])
+    for term in ("metric version", "generated n", "name", "weights", "resize", "normalize"):
+        assert f"  {term}: " in str(caught.value)
+
+
+def test_value_error_and_bias_are_those_of_the_first_number():
+    assert (result_of().value, result_of().error, result_of().bias) == (12.5, 0.5, 0.25)
+    others = result_of(errors={"slope": 1.0}, biases={"slope": 2.0})
+    assert (others.error, others.bias) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("measure", "better", "labels"),
+    [
+        ("fid", {"frechet": "lower"}, {"frechet": "fid", "slope": "slope"}),
+        ("fd:dinov2", {"frechet": "lower"}, {"frechet": "fd:dinov2", "slope": "slope:dinov2"}),
+        (
+            "pr",
+            {"precision": "higher", "recall": "higher"},
+            {"precision": "precision", "recall": "recall", "radius": "radius"},
+        ),
+        (
+            "pr:clip/pool",
+            {"precision": "higher", "recall": "higher"},
+            {"precision": "precision:clip/pool", "recall": "recall:clip/pool"},
+        ),
+    ],
+)
+def test_a_value_is_called_by_what_tells_it_from_those_of_other_measures(measure, better, labels):
+    result = result_of(measure=measure, better=better)
+    assert {name: result.label(name) for name in labels} == labels
+
+
+def test_the_worst_images_come_first_by_their_index():
+    found = result_of().worst(3)
+    assert [index for index, _ in found] == [9, 1, 7]
+    assert [contribution for _, contribution in found] == pytest.approx([0.7, 0.3, 0.1])
+    assert len(result_of().worst(99)) == 4
+    assert result_of().worst(0) == []
+    assert result_of().worst(3, role="reference") == []
+
+
+def test_a_json_line_is_one_line_that_parses_and_says_the_terms():
+    line = result_of().json_line()
+    assert "\n" not in line
+    data = json.loads(line)
+    assert (data["measure"], data["value"], data["standard_error"], data["bias"]) == ("fid", 12.5, 0.5, 0.25)
+    assert data["values"] == {"frechet": 12.5, "slope": 3.0}
+    assert (data["errors"], data["biases"]) == ({"frechet": 0.5}, {"frechet": 0.25})
+    assert data["better"] == {"frechet": "lower"}
+    assert data["heldout"] is None
+    assert Spec.from_json({k: v for k, v in data["spec"].items() if k != "digest"}) == SPEC
+    assert data["spec"]["digest"] == SPEC.digest
+    assert data["sets"]["generated"] == {
+        "name": "fake",
+        "digest": "aa" * 32,
+        "n": 100,
+        "skipped": 0,
+        "notes": {},
+        "claimed": False,
+    }
+    assert data["sets"]["reference"]["notes"] == {"gray to RGB": 2}
+    assert data["warnings"] == ["careful"]
+    assert not {"contributions", "per_image"} & set(data)
+
+
+def test_the_held_out_result_goes_along_in_json():
+    held = result_of(values={"frechet": 0.5}, errors={}, biases={})
+    data = json.loads(result_of(heldout=held).json_line())
+    assert data["heldout"]["value"] == 0.5
+    assert data["heldout"]["standard_error"] is None
+    assert data["heldout"]["heldout"] is None
+    assert data["value"] == 12.5
