@@ -19,7 +19,7 @@ PARAMETERS: Mapping[str, str] = {
     "inclusive": "Whether the surface belongs to a ball: true as in the paper, false as in prdc.",
     "k": "The neighbour that the balls reach to.",
     "kernel": "polynomial, rbf, laplace, rational-quadratic, energy or mixture.",
-    "method": "auto, nuclear, cholesky, or sqrtm: a slow cross-check that gives no error bar.",
+    "method": "auto, nuclear or cholesky; value, the fastest, and sqrtm, a slow cross-check, give no error bar.",
     "permutations": "Random divisions for a p-value; 1000 tells it to about .01.",
     "points": "Subsets that the line is drawn through.",
     "seed": "Of every draw.",

@@ -12,6 +12,8 @@ from torch import Tensor
 from gen_eval.errors import IncomparableError
 from gen_eval.spec import Spec
 
+_ROUTES = ("method", "engine")
+
 
 @dataclass(frozen=True)
 class SetInfo:
@@ -166,7 +168,7 @@ def _differences(a: Result, b: Result) -> list[str]:
     terms: dict[str, tuple[object, object]] = {
         "measure": (a.measure, b.measure),
         "metric version": (f"{a.metric} {a.version}", f"{b.metric} {b.version}"),
-        "parameters": (dict(a.params), dict(b.params)),
+        "parameters": (_moving(a.params), _moving(b.params)),
         "tap": (a.tap, b.tap),
         "roles": (sorted(a.sets), sorted(b.sets)),
     }
@@ -179,6 +181,11 @@ def _differences(a: Result, b: Result) -> list[str]:
             terms[f"{role} n"] = ("unknown", "unknown too")
     lines = [f"{name}: {left} against {right}" for name, (left, right) in terms.items() if left != right]
     return lines + a.spec.differences(b.spec)
+
+
+def _moving(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that a number depends on: not the routes to it, which agree."""
+    return {name: value for name, value in params.items() if name not in _ROUTES}
 
 
 def _generated(result: Result) -> str:

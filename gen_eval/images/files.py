@@ -15,8 +15,8 @@ from typing import TypeVar
 from gen_eval.errors import ImagesError
 from gen_eval.images.decode import decode, open_lazily, quiet_pillow
 from gen_eval.images.protocol import Broken, Decoded
-from gen_eval.images.threads import in_order
 from gen_eval.progress import Progress
+from gen_eval.threads import in_order
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ import torch
 from gen_eval.errors import CorruptImages
 from gen_eval.images.decode import quiet_pillow
 from gen_eval.images.protocol import Broken, Decoded, Images, Pixels
-from gen_eval.images.threads import in_order
+from gen_eval.threads import in_order
 
 T = TypeVar("T")
 

@@ -122,18 +122,19 @@ def _couple_by_eigenvalues(generated: Gaussian, reference: Gaussian) -> Coupling
     if not _keeps_digits(squares):
         return None
     spectrum = squares.clamp_min(0).sqrt()
-
-    def of_generated(part: slice) -> Tensor:
-        return linalg.product(linalg.solve_lower(lower, generated.centred(part).T).T, vectors)
-
-    def of_reference(part: slice) -> Tensor:
-        return linalg.product(linalg.product(reference.centred(part), lower), vectors) / spectrum
-
-    return Coupling(spectrum, of_generated, of_reference)
+    whiten = linalg.solve_lower(lower, vectors, transposed=True)
+    carry = linalg.triangular_product(lower, vectors) / spectrum
+    return Coupling(
+        spectrum,
+        lambda part: linalg.product(generated.centred(part), whiten),
+        lambda part: linalg.product(reference.centred(part), carry),
+    )
 
 
 def _sandwich(lower: Tensor, cov: Tensor) -> Tensor:
-    inner = linalg.product(linalg.product(lower.T, cov), lower)
+    """``lower.T @ cov @ lower``."""
+    half = linalg.triangular_product(lower, cov, transposed=True)
+    inner = linalg.triangular_product(lower, half.T.contiguous(), transposed=True)
     return (inner + inner.T) / 2
 
 

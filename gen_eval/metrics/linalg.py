@@ -6,15 +6,49 @@ brings along, and offers drivers that torch does not.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import scipy.linalg
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from gen_eval.errors import NumericalError
 from gen_eval.precision import full_precision
+from gen_eval.threads import in_order
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def in_parallel(work: Callable[[A], B], jobs: Iterable[A], device: torch.device) -> Iterator[B]:
+    """What ``work`` makes of each job, in their order; on a CPU a core to each job, some jobs ahead of the caller.
+
+    OpenBLAS and torch have threads of their own, which wait by spinning: where products and other operations take
+    turns, each slows the other down to a third. So meanwhile, in all of this process, each of them has one thread.
+
+    Args:
+        work: run in other threads.
+        jobs: drawn from on the calling thread.
+        device: where the work is done.
+    """
+    workers = torch.get_num_threads()
+    if device.type != "cpu" or workers == 1:
+        yield from map(work, jobs)
+        return
+    torch.set_num_threads(1)
+    try:
+        with (
+            threadpool_limits(1, user_api="blas"),
+            closing(in_order(work, ([job] for job in jobs), workers)) as results,
+        ):
+            for (result,) in results:
+                yield result
+    finally:
+        torch.set_num_threads(workers)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -36,13 +70,25 @@ def cholesky(a: Tensor) -> Tensor | None:
         return None
 
 
-def solve_lower(factor: Tensor, b: Tensor) -> Tensor:
-    """``factor^-1 b`` for a lower triangular factor."""
+def triangular_product(lower: Tensor, b: Tensor, *, transposed: bool = False) -> Tensor:
+    """``lower @ b`` or ``lower.T @ b`` for a lower triangular factor, in half the time of :func:`product`."""
+    if lower.is_cuda:
+        return product(lower.T if transposed else lower, b)
+    # BLAS sees the transposes of row-major matrices: b.T times an upper triangle from the right.
+    done = scipy.linalg.blas.dtrmm(1.0, lower.numpy().T, b.numpy().T, side=1, lower=0, trans_a=int(transposed))
+    return torch.from_numpy(done.T)
+
+
+def solve_lower(factor: Tensor, b: Tensor, *, transposed: bool = False) -> Tensor:
+    """``factor^-1 b`` for a lower triangular factor, or ``factor.T^-1 b``."""
     if factor.is_cuda:
-        solution: Tensor = torch.linalg.solve_triangular(factor, b, upper=False)
+        triangle = factor.T if transposed else factor
+        solution: Tensor = torch.linalg.solve_triangular(triangle, b, upper=transposed)
         return solution
     return torch.from_numpy(
-        scipy.linalg.solve_triangular(factor.numpy(), b.numpy(), lower=True, check_finite=False)
+        scipy.linalg.solve_triangular(
+            factor.numpy(), b.numpy(), lower=True, trans=int(transposed), check_finite=False
+        )
     )
 
 

@@ -186,3 +186,10 @@ def test_the_held_out_result_goes_along_in_json():
     assert data["heldout"]["standard_error"] is None
     assert data["heldout"]["heldout"] is None
     assert data["value"] == 12.5
+
+
+def test_routes_to_the_same_number_are_no_terms():
+    by_one, by_other = (result_of(params={"ddof": 1, "method": method}) for method in ("auto", "sqrtm"))
+    require_comparable([by_one, by_other])
+    with pytest.raises(IncomparableError, match="ddof"):
+        require_comparable([by_one, result_of(params={"ddof": 0, "method": "auto"})])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gen_eval.errors import CorruptImages
 from gen_eval.images import Decoded, open_images, stream
-from gen_eval.images.threads import in_order
+from gen_eval.threads import in_order
 
 N = 23
 
