@@ -15,7 +15,7 @@ from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Extractor
 from gen_eval.labels import FOLDERS, Labels, read_labels
 from gen_eval.metrics import Measure, find_measure
-from gen_eval.planning import Plan, load_extractors, pick_device, require_fit
+from gen_eval.planning import Plan, load_extractors, pick_device, rehearse, require_fit
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, Protocol, find_protocol
 from gen_eval.results import Result, SetInfo
@@ -124,6 +124,8 @@ def evaluate(
         terms,
         row_limit=rows,
     )
+    if params:
+        rehearse(plan, params)
     settled = {
         role: settle(source, plan.requests(role), n=reference_n if role == "reference" else None)
         for role, source in sources.items()

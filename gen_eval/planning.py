@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from gen_eval.errors import TooFewImages, UnknownName, UsageError
+from gen_eval.errors import GenEvalError, TooFewImages, UnknownName, UsageError
 from gen_eval.extractors import Extractor, find_extractor
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Images
 from gen_eval.metrics import Measure, Metric
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import Protocol
+from gen_eval.stats import Features
 from gen_eval.summary import DEFAULT_ROWS, Request, Summary
 
 # Extractors that have no weights to name.
 _WITHOUT_WEIGHTS = (IDENTITY, "pixels")
+
+
+_REHEARSED = (64, 8)  # rows and features of a dry run
 
 
 def role_in(metric: Metric, role: str) -> str:
@@ -155,6 +160,41 @@ def require_fit(plan: Plan, sources: Mapping[str, Images | Summary]) -> None:
             if isinstance(source, Summary):
                 _require_rows(measure, plan.extractors[measure.extractor], role, source)
             _require_enough(measure, plan, role, source)
+
+
+def rehearse(plan: Plan, params: Mapping[str, Any]) -> None:
+    """Refuse parameters that a metric cannot use, by a dry run on a few made-up rows.
+
+    Args:
+        plan: what is to be measured.
+        params: those that the caller set, for the message.
+
+    Raises:
+        UsageError: if a metric refuses them, or fails on them.
+    """
+    for measure in plan.measures:
+        metric = measure.metric
+        settings = plan.protocol.params_for(metric.name, metric.params)
+        for name, default in metric.params.items():
+            if isinstance(default, bool) and not isinstance(settings[name], bool):
+                raise UsageError(f"{name} of {measure.name} is true or false, found {settings[name]!r}")
+        try:
+            features = {role: _made_up(metric, role) for role in metric.roles}
+            metric.compute(features, **settings)
+        except UsageError:
+            raise
+        except GenEvalError:
+            continue  # of the made-up rows
+        except Exception as error:
+            given = ", ".join(f"{name}={value!r}" for name, value in params.items())
+            raise UsageError(f"{measure.name} cannot be computed with {given}: {error}") from error
+
+
+def _made_up(metric: Metric, role: str) -> Features:
+    n, dim = _REHEARSED
+    rows = torch.randn(n, dim, generator=torch.Generator().manual_seed(len(role)))
+    classes = tuple("ab"[index % 2] for index in range(n)) if metric.by_class else None
+    return replace(Features.of(rows), classes=classes)
 
 
 def _require_enough(measure: Measure, plan: Plan, role: str, source: Images | Summary) -> None:

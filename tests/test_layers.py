@@ -47,7 +47,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "cache": (*BASE, "spec", "images", "extractors", "summary", "store"),
     "sources": ("errors", "stats", "images", "extractors", "summary", "store"),
     "results": ("errors", "spec"),
-    "planning": (*BASE, "metrics", "images", "extractors", "summary", "protocols"),
+    "planning": (*BASE, "stats", "metrics", "images", "extractors", "summary", "protocols"),
     "evaluation": (
         *BASE,
         *("stats", "metrics", "images", "extractors", "labels", "summary", "cache"),

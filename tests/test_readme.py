@@ -26,5 +26,5 @@ def test_the_python_blocks_run(capsys):
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)
     assert "tf1-bilinear to 299 24" in capsys.readouterr().out
-    (result,) = names["results"]
-    assert result.sets["generated"].n == 24
+    assert [result.measure for result in names["results"]] == ["fid", "kid", "pr"]
+    assert all(result.sets["generated"].n == 24 for result in names["results"])

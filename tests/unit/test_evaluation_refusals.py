@@ -148,6 +148,24 @@ def test_fewer_rows_than_a_metric_of_rows_can_bear_are_refused_before_an_image_i
     assert found.value == 5
 
 
+@pytest.mark.parametrize(
+    ("measure", "params", "message"),
+    [
+        ("mmd:pixels", {"kernel": "rbff"}, "did you mean 'rbf'"),
+        ("kid:pixels", {"subset_size": "foo"}, "kid:pixels cannot be computed with subset_size='foo'"),
+        ("pr:pixels", {"inclusive": "maybe"}, "inclusive of pr:pixels is true or false, found 'maybe'"),
+        ("pr:pixels", {"k": 0}, "from 1, found 0"),
+        ("fid:pixels", {"mean_dtype": "float16"}, "dtype of the mean 'float16'"),
+        ("intra-fid:pixels", {"mean_dtype": "float16"}, "dtype of the mean 'float16'"),
+    ],
+)
+def test_parameters_are_refused_before_an_image_is_read(measure, params, message, fake, real, counted):
+    generated, reference = counted(fake), counted(real)
+    with pytest.raises(UsageError, match=message):
+        evaluate(measure, generated=generated, reference=reference, params=params)
+    assert generated.reads == reference.reads == 0
+
+
 def test_a_cache_that_cannot_be_written_to_is_refused_before_an_image_is_read(
     fake, real, counted, measure, tmp_path
 ):
