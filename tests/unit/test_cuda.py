@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Inception
+from gen_eval.metrics import METRICS
 from gen_eval.metrics.frechet import METHODS, frechet
 from gen_eval.metrics.gaussian import Gaussian
-from gen_eval.stats import Moments
+from gen_eval.stats import Features, Moments
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch finds no CUDA device")
 
@@ -30,6 +33,21 @@ def test_distance_error_and_bias_equal_those_of_the_cpu(n, method):
     assert on_gpu.values["frechet"] == pytest.approx(on_cpu.values["frechet"], rel=1e-9)
     assert dict(on_gpu.errors) == pytest.approx(dict(on_cpu.errors), rel=1e-6)
     assert on_gpu.bias == pytest.approx(on_cpu.bias, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_equals_that_of_the_cpu(name):
+    metric, rng = METRICS[name], torch.Generator().manual_seed(1)
+    features = {}
+    for role in metric.roles:
+        rows = torch.randn(400, 16, generator=rng) + 0.3 * (role == "generated")
+        features[role] = replace(Features.of(rows), classes=("a", "b") * 200)
+    on_cpu = metric.compute(features, **metric.params)
+    on_gpu = metric.compute(
+        {role: found.to(torch.device("cuda")) for role, found in features.items()}, **metric.params
+    )
+    assert dict(on_gpu.values) == pytest.approx(dict(on_cpu.values), rel=1e-4, abs=1e-6)
+    assert dict(on_gpu.errors) == pytest.approx(dict(on_cpu.errors), rel=1e-3)
 
 
 def test_evaluation_runs_where_it_is_told_to():
