@@ -103,11 +103,15 @@ def _table(results: Sequence[Result]) -> Table:
     heldout = any(result.heldout for result in results)
     for heading in ("measure", "value", "± s.e.", "bias", "n", *(("held-out",) if heldout else ()), ""):
         table.add_column(heading, justify="left" if heading in ("measure", "") else "right")
+    labels = [result.label(name) for result in results for name in result.better]
     for result in results:
         for name, value in result.values.items():
             judged = name in result.better
+            label = result.label(name)
+            if labels.count(label) > 1:  # the precision of `pr` and that of `prdc`
+                label = f"{name} of {result.measure}"
             cells = [
-                result.label(name) if judged else f"  {name}",
+                label if judged else f"  {name}",
                 f"{value:.6g}",
                 _optional(result.errors.get(name), ".2g", "none" if judged else ""),
                 _optional(result.biases.get(name), "+.2g", "unknown" if judged else ""),

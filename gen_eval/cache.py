@@ -54,8 +54,9 @@ class FeatureCache:
     ) -> Summary:
         """As :func:`gen_eval.summary.summarize`, but of what is not yet here alone.
 
+        A pass keeps all rows of all taps of its networks, so that no later measure through them needs another.
         Images that are made on demand have no content to be found by, and of a set with broken files too little
-        is known: these are measured each time.
+        is known: these are measured each time, as they are asked for.
         """
         content = images.content(progress)
         if content is None:
@@ -64,15 +65,16 @@ class FeatureCache:
         for request in requests:
             found = {tap: self.find(content, request.extractor.spec(tap), tap, rows) for tap in request.taps}
             parts += [part.to(request.extractor.device) for part in found.values() if part]
-            if taps := tuple(tap for tap, part in found.items() if part is None):
-                missing.append(Request(request.extractor, taps))
+            if None in found.values():
+                missing.append(Request(request.extractor, tuple(request.extractor.taps)))
         if missing:
-            part = summarize(images, missing, rows=rows, progress=progress, **options)
-            if part.digest == content:  # else files are broken, or changed while they were read
-                self.keep(content, part)
-            parts.insert(0, part)
+            whole = summarize(images, missing, rows=None, progress=progress, **options)
+            if whole.digest == content:  # else files are broken, or changed while they were read
+                self.keep(content, whole)
+            parts.insert(0, whole.cut(rows))
         features = {key: value for part in parts for key, value in part.features.items()}
-        return replace(parts[0], name=images.name, features=features)
+        asked = [(request.extractor.spec(tap), tap) for request in requests for tap in request.taps]
+        return replace(parts[0], name=images.name, features={key: features[key] for key in asked})
 
     def find(self, content: str, spec: Spec, tap: str, rows: int | None) -> Summary | None:
         """An entry, if there is one with as many rows as asked for.
@@ -98,8 +100,7 @@ class FeatureCache:
             return None
         if features.sample.n < min(features.n, features.n if rows is None else rows):
             return None
-        cut = replace(features, sample=features.sample.cut(rows))
-        return replace(summary, features={(spec, tap): cut})
+        return replace(summary, features={(spec, tap): features}).cut(rows)
 
     def keep(self, content: str, summary: Summary) -> None:
         """Store a summary, an entry for each of its features.
@@ -108,7 +109,7 @@ class FeatureCache:
             StoreError: if the folder cannot be written to.
         """
         for (spec, tap), features in summary.features.items():
-            if spec.weights == UNKNOWN:
+            if spec.weights.startswith(UNKNOWN):
                 continue  # what made them may change unseen
             entry = replace(summary, features={(spec, tap): features})
             store.save(entry, self._path(content, spec, tap))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,8 +141,16 @@ class Result:
         }
 
     def json_line(self) -> str:
-        """One line of JSON."""
-        return json.dumps(self.to_json())
+        """One line of JSON; numbers that are none, or infinite, are null."""
+        return json.dumps(_finite(self.to_json()), allow_nan=False)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def require_comparable(results: Sequence[Result]) -> None:

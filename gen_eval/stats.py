@@ -157,6 +157,10 @@ class Features:
         moments = Moments.of(rows).symmetric()
         return cls(len(rows), moments, Sample.of(rows, torch.arange(len(rows)), None))
 
+    def cut(self, rows: int | None) -> Features:
+        """The same with at most so many rows; ``None`` for all that there are."""
+        return replace(self, sample=self.sample and self.sample.cut(rows))
+
     def by_class(self) -> dict[str, Features]:
         """The features of each class, by its name in sorted order.
 

@@ -53,6 +53,10 @@ class Summary:
         """The same with its features on another device."""
         return replace(self, features={key: features.to(device) for key, features in self.features.items()})
 
+    def cut(self, rows: int | None) -> Summary:
+        """The same with at most so many feature rows of each tap; ``None`` for all that there are."""
+        return replace(self, features={key: features.cut(rows) for key, features in self.features.items()})
+
     def require(self, spec: Spec, tap: str) -> Features:
         """The features measured on exactly these terms.
 

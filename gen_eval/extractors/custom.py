@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import secrets
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -15,7 +16,8 @@ from gen_eval.extractors.tensors import fingerprint
 from gen_eval.precision import arithmetic
 from gen_eval.spec import Resize
 
-UNKNOWN = "unknown"  # of a callable whose tensors cannot be seen: its features are never taken from a cache
+# Begins the weights of a network whose code has no version: its features are never taken from a cache.
+UNKNOWN = "unknown"
 
 
 class Custom(Network):
@@ -27,6 +29,9 @@ class Custom(Network):
         net: from ``[b, 3, size, size]`` float32, normalised, to ``[b, d]`` or to several such by tap.
         size: side of the images that it takes, in pixels.
         name: what to call it in specs; by default that of its class or function.
+        version: of its code, which cannot be seen from here. The same name, version and tensors are then the same
+            network, in a cache and in another process too. Without a version, features compare with those of this
+            very object alone.
         resize: kernel that brings images to ``size``, or a whole :class:`gen_eval.spec.Resize`.
         normalize: a name in :data:`gen_eval.extractors.network.NORMALIZATIONS`, or one of one's own.
         device: where it is to run; a callable that is no module must see to that itself.
@@ -46,15 +51,16 @@ class Custom(Network):
         *,
         size: int,
         name: str | None = None,
+        version: str | None = None,
         resize: str | Resize = "pil-bicubic",
         normalize: str | Normalize = "x/255",
         device: torch.device | str = "cpu",
         precision: str = "fp32",
     ) -> None:
-        self._net, weights = net, UNKNOWN
+        self._net, weights = net, version or f"{UNKNOWN} {secrets.token_hex(8)}"
         if isinstance(net, nn.Module):
             self._net = _frozen(net, torch.device(device))
-            weights = fingerprint(self._net.state_dict())
+            weights += f" {fingerprint(self._net.state_dict())}"
         super().__init__(
             name or str(getattr(net, "__name__", type(net).__name__)),
             self._checked,

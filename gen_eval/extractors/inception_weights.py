@@ -46,7 +46,13 @@ _ADVICE = (
 _ENV = "GEN_EVAL_INCEPTION_WEIGHTS"
 
 WEIGHTS = Asset("inception-2015-12-05", (*_WITH_HEAD, _TRUNK), env=_ENV, advice=_ADVICE)
-WEIGHTS_WITH_HEAD = Asset("inception-2015-12-05", _WITH_HEAD, env=_ENV, advice=_ADVICE)
+WEIGHTS_WITH_HEAD = Asset(
+    "inception-2015-12-05",
+    _WITH_HEAD,
+    env=_ENV,
+    advice="Logits and the Inception Score need the 1008-way classifier, which the package index does not hold. "
+    f"{_ADVICE} A score of another classifier, under its own name: is:efficientnet-lite0.",
+)
 
 HEAD = "fc.weight"
 HEAD_SHAPE = (1008, 2048)

@@ -58,18 +58,22 @@ def test_running_statistics_and_later_training_change_nothing():
 
 
 def test_the_spec_tells_nets_and_preprocessing_apart():
-    base = Custom(make_net(), size=16, name="net")
-    assert base.spec("pool") == Custom(make_net(), size=16, name="net").spec("pool")
+    def custom(net, **options):
+        return Custom(net, **{"size": 16, "name": "net", "version": "1", **options})
+
+    base = custom(make_net())
+    assert base.spec("pool") == custom(make_net()).spec("pool")
     assert base.spec("pool").normalize == "x/255"
     assert base.spec("pool").resize == Resize(16, "pil-bicubic")
     others = [
-        Custom(make_net(1), size=16, name="net"),
-        Custom(make_net(), size=17, name="net"),
-        Custom(make_net(), size=16, name="other"),
-        Custom(make_net(), size=16, name="net", normalize="imagenet"),
-        Custom(make_net(), size=16, name="net", resize="tf1-bilinear"),
-        Custom(make_net(), size=16, name="net", resize=Resize(16, "pil-bicubic", "square")),
-        Custom(make_net(), size=16, name="net", precision="bf16"),
+        custom(make_net(1)),
+        custom(make_net(), size=17),
+        custom(make_net(), name="other"),
+        custom(make_net(), version="2"),
+        custom(make_net(), normalize="imagenet"),
+        custom(make_net(), resize="tf1-bilinear"),
+        custom(make_net(), resize=Resize(16, "pil-bicubic", "square")),
+        custom(make_net(), precision="bf16"),
     ]
     assert len({one.spec("pool").digest for one in (base, *others)}) == 1 + len(others)
 
@@ -94,10 +98,22 @@ def test_normalisation_is_what_its_text_says():
         Custom(mean_colour, size=16, normalize="x/25")
 
 
-def test_a_function_is_taken_and_its_weights_are_unknown():
+def test_without_a_version_only_the_same_object_is_the_same_network():
+    """Its code cannot be seen: that of two nets with the same tensors may differ."""
+    average = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    most = nn.Sequential(nn.AdaptiveMaxPool2d(2), nn.Flatten())
+    for one, other in ((average, most), (average, average), (mean_colour, mean_colour)):
+        specs = [Custom(net, size=16).spec("pool") for net in (one, other)]
+        assert specs[0] != specs[1]
+        assert all(spec.weights.startswith(UNKNOWN) for spec in specs)
     extractor = Custom(mean_colour, size=16)
+    assert extractor.spec("pool") == extractor.spec("pool")
+
+
+def test_a_function_is_taken():
+    extractor = Custom(mean_colour, size=16, version="7")
     assert extractor.spec("pool").name == "mean_colour"
-    assert extractor.spec("pool").weights == UNKNOWN
+    assert extractor.spec("pool").weights == "7"
     assert extractor.taps == {"pool": 3}
 
 
