@@ -115,6 +115,7 @@ def clean_fid_kid(generated: np.ndarray, reference: np.ndarray) -> float:
 
 def our_precision_recall(generated: np.ndarray, reference: np.ndarray) -> float:
     import torch
+
     from gen_eval.metrics.manifold import precision_recall
 
     sides = [torch.from_numpy(rows) for rows in (generated, reference)]

@@ -229,19 +229,22 @@ class _Realism:
         self._queries, self._centres = queries, centres
         small = (radii <= radii.median()) & (radii > 0)
         self.weights = torch.where(small, 1 / radii, math.inf)
+        self._best = torch.full((queries.n,), math.inf, dtype=torch.float64, device=radii.device)
         self._pairs: list[Pairs] = []
 
     def add(self, pairs: Pairs) -> None:
         """Take pairs that may be the lightest of a query."""
-        self._pairs.append(pairs)
+        self._best.scatter_reduce_(0, pairs.row, pairs.upper * self.weights[pairs.column], "amin")
+        self._pairs.append(self._light(pairs))
+
+    def _light(self, pairs: Pairs) -> Pairs:
+        """Those that may be, by what is known so far."""
+        return pairs.where(pairs.lower * self.weights[pairs.column] <= self._best[pairs.row])
 
     def finish(self) -> Tensor:
         """Zero where no ball is left, infinite for an exact copy of a centre."""
-        pairs = Pairs(*map(torch.cat, zip(*self._pairs, strict=True)))
-        best = torch.full((self._queries.n,), math.inf, dtype=torch.float64, device=self.weights.device)
-        best.scatter_reduce_(0, pairs.row, pairs.upper * self.weights[pairs.column], "amin")
-        pairs = pairs.where(pairs.lower * self.weights[pairs.column] <= best[pairs.row])
+        pairs = self._light(Pairs(*map(torch.cat, zip(*self._pairs, strict=True))))
         squared = exact(self._queries, self._centres, pairs.row, pairs.column)
-        best.fill_(math.inf)
+        best = torch.full_like(self._best, math.inf)
         best.scatter_reduce_(0, pairs.row, squared * self.weights[pairs.column], "amin")
         return best.rsqrt()

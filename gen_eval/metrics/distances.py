@@ -12,7 +12,9 @@ nothing, so that no square over- or underflows.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -23,9 +25,10 @@ from gen_eval.errors import NumericalError, UsageError
 from gen_eval.metrics import linalg
 from gen_eval.stats import non_finite
 
-BLOCK = 1024  # rows handled at a time
+BLOCK = 1280  # rows handled at a time
 TINY = 1e-36  # more than the underflow of a float32 product of features up to 1
-_DOUBLES = 256  # rows held in float64 at a time
+_DOUBLES = 32  # rows held in float64 at a time
+_PARTS = 32  # times as much as that is the work of a thread
 _SAFE = 16  # roundings beside those of the product itself
 _PAIR_CHUNK = 1 << 16  # numbers gathered at a time to decide pairs one by one: they stay in the cache
 
@@ -60,9 +63,9 @@ class Rows:
         """Number of features."""
         return self.given.shape[1]
 
-    def low(self, dtype: torch.dtype) -> Tensor:
-        """``[n]`` what each squared norm adds to the lower bound of a squared distance in this precision."""
-        return (self.squares * (1 - gamma(self.dim, dtype)) - TINY).to(dtype)
+    def low(self, dtype: torch.dtype, some: slice | Tensor) -> Tensor:
+        """What the squared norm of some rows adds to the lower bound of a squared distance in this precision."""
+        return (self.squares[some] * (1 - gamma(self.dim, dtype)) - TINY).to(dtype)
 
 
 class Pairs(NamedTuple):
@@ -90,17 +93,40 @@ def prepare(first: Tensor, second: Tensor) -> tuple[Rows, Rows]:
         NumericalError: if a feature is NaN or infinite.
     """
     _require_rows(first, second)
-    total = [rows.sum(0, dtype=torch.float64) for rows in (first, second)]
-    for rows, sums in zip((first, second), total, strict=True):
-        if not bool(sums.isfinite().all()):
+    ranges = [_Range.of(rows) for rows in (first, second)]
+    for rows, found in zip((first, second), ranges, strict=True):
+        if not bool(found.total.isfinite().all()):
             raise NumericalError(non_finite(rows))
-    mean = (total[0] + total[1]) / (len(first) + len(second))
-    reach = max(float((rows.amax(0) - mean).max()) for rows in (first, second))
-    reach = max(reach, *(float((mean - rows.amin(0)).max()) for rows in (first, second)))
+    mean = (ranges[0].total + ranges[1].total) / (len(first) + len(second))
+    reach = max(float(torch.maximum(found.highest - mean, mean - found.lowest).max()) for found in ranges)
     scale = 2.0 ** -math.ceil(math.log2(reach)) if reach else 1.0
     one, other = (_centre(rows, mean, scale) for rows in (first, second))
     copies = _copies(one, other)
     return replace(one, copies=copies[: one.n]), replace(other, copies=copies[one.n :])
+
+
+class _Range(NamedTuple):
+    """Of each feature of a set, ``[d]``: float64 sums, and extremes."""
+
+    total: Tensor
+    lowest: Tensor
+    highest: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> _Range:
+        """That of the rows, ``[n, d]``."""
+        return functools.reduce(cls._with, map(cls._of_block, torch.split(rows, _DOUBLES)))
+
+    @classmethod
+    def _of_block(cls, rows: Tensor) -> _Range:
+        return cls(rows.sum(0, dtype=torch.float64), rows.amin(0), rows.amax(0))
+
+    def _with(self, other: _Range) -> _Range:
+        return _Range(
+            self.total + other.total,
+            torch.minimum(self.lowest, other.lowest),
+            torch.maximum(self.highest, other.highest),
+        )
 
 
 def _require_rows(first: Tensor, second: Tensor) -> None:
@@ -117,14 +143,27 @@ def _require_rows(first: Tensor, second: Tensor) -> None:
 
 def _centre(rows: Tensor, mean: Tensor, scale: float) -> Rows:
     centred = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
-    squares = []
-    for start in range(0, len(rows), _DOUBLES):
-        part = slice(start, start + _DOUBLES)
+    squares = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
+
+    def fill(part: slice) -> None:
         block = (rows[part] - mean).mul_(scale)  # a new tensor, in float64 as the mean is
         centred[part] = block
-        squares.append(block.square_().sum(1))
+        squares[part] = block.square_().sum(1)
+
+    _in_parts(fill, len(rows), _DOUBLES, rows.device)
     none = torch.empty(0, dtype=torch.long)
-    return Rows(rows, mean, scale, centred, torch.cat(squares), none)
+    return Rows(rows, mean, scale, centred, squares, none)
+
+
+def _in_parts(work: Callable[[slice], None], n: int, size: int, device: torch.device) -> None:
+    """Do some work on all of n rows, ``size`` at a time, and many times that in a job: threads have their price."""
+
+    def block(start: int) -> None:
+        for at in range(start, min(start + _PARTS * size, n), size):
+            work(slice(at, at + size))
+
+    for _ in linalg.in_parallel(block, range(0, n, _PARTS * size), device):
+        pass
 
 
 def _copies(first: Rows, second: Rows) -> Tensor:
@@ -169,11 +208,11 @@ def width(a: Rows, b: Rows, i: Tensor, j: Tensor, dtype: torch.dtype = torch.flo
 def doubles(a: Rows, b: Rows, i: Tensor, j: Tensor) -> Tensor:
     """Lower bounds of the squared distances of all rows i to all rows j, by a float64 product."""
     x = (a.given[i] - a.mean).mul_(-2 * a.scale)
-    low = a.low(torch.float64)[i][:, None]
+    low = a.low(torch.float64, i)[:, None]
     tiles = []
     for at in torch.split(j, BLOCK):
         y = (b.given[at] - b.mean).mul_(b.scale)
-        tiles.append(linalg.product(x, y.T).add_(low).add_(b.low(torch.float64)[at]))
+        tiles.append(linalg.product(x, y.T).add_(low).add_(b.low(torch.float64, at)))
     return torch.cat(tiles, 1)
 
 
@@ -182,12 +221,15 @@ def exact(a: Rows, b: Rows, i: Tensor, j: Tensor) -> Tensor:
     span = int(b.copies.max()) + 1
     keys, inverse = torch.unique(a.copies[i] * span + b.copies[j], return_inverse=True)
     sample = torch.empty_like(keys).scatter_(0, inverse, torch.arange(len(i), device=i.device))
+
     found = torch.empty(len(keys), dtype=torch.float64, device=i.device)
-    step = max(1, _PAIR_CHUNK // a.dim)
-    for start in range(0, len(sample), step):
-        at = sample[start : start + step]
+
+    def fill(part: slice) -> None:
+        at = sample[part]
         gap = a.given[i[at]].double().sub_(b.given[j[at]].double()).mul_(a.scale)
-        found[start : start + step] = gap.square_().sum(1)
+        found[part] = gap.square_().sum(1)
+
+    _in_parts(fill, len(sample), max(1, _PAIR_CHUNK // a.dim), i.device)
     return found[inverse]
 
 

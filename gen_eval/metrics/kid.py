@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import UsageError
+from gen_eval.metrics import linalg
 from gen_eval.metrics.kernels import polynomial
 from gen_eval.metrics.mmd_sums import LEAST_ROWS, Gram, Variances, matched_rows, unbiased
 from gen_eval.metrics.score import Score
@@ -123,7 +124,8 @@ def _all_at_once(gram: Gram, n: int, m: int, draws: list[tuple[Tensor, Tensor]])
 
 
 def _one_by_one(gram: Gram, n: int, m: int, draws: list[tuple[Tensor, Tensor]]) -> _Estimates:
-    each, size = [gram.sums(subset=subset) for subset in draws], len(draws[0][0])
+    each = list(linalg.in_parallel(lambda subset: gram.sums(subset=subset), draws, gram.device))
+    size = len(draws[0][0])
     estimates = [unbiased(sums.totals, size, size) for sums in each]
     variances = np.mean([Variances.of(sums) for sums in each], axis=0)
     return _Estimates(torch.tensor(estimates, dtype=torch.float64), None, Variances(*variances.tolist()))

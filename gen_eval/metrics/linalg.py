@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import scipy.linalg
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from gen_eval.errors import NumericalError
@@ -22,6 +22,9 @@ from gen_eval.threads import in_order
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+# Those of NumPy and SciPy. To look for them takes longer than many a piece of work.
+_LIBRARIES = ThreadpoolController()
 
 
 def in_parallel(work: Callable[[A], B], jobs: Iterable[A], device: torch.device) -> Iterator[B]:
@@ -42,7 +45,7 @@ def in_parallel(work: Callable[[A], B], jobs: Iterable[A], device: torch.device)
     torch.set_num_threads(1)
     try:
         with (
-            threadpool_limits(1, user_api="blas"),
+            _LIBRARIES.limit(limits=1, user_api="blas"),
             closing(in_order(work, ([job] for job in jobs), workers)) as results,
         ):
             for (result,) in results:
@@ -75,7 +78,9 @@ def triangular_product(lower: Tensor, b: Tensor, *, transposed: bool = False) ->
     if lower.is_cuda:
         return product(lower.T if transposed else lower, b)
     # BLAS sees the transposes of row-major matrices: b.T times an upper triangle from the right.
-    done = scipy.linalg.blas.dtrmm(1.0, lower.numpy().T, b.numpy().T, side=1, lower=0, trans_a=int(transposed))
+    done = scipy.linalg.blas.dtrmm(
+        1.0, lower.numpy().T, b.numpy().T, side=1, lower=0, trans_a=int(transposed)
+    )
     return torch.from_numpy(done.T)
 
 

@@ -16,13 +16,14 @@ halved together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
 import torch
 
+from gen_eval.metrics import linalg
 from gen_eval.metrics.ball_counts import Membership
 
 _SPLITS = 64
@@ -96,34 +97,45 @@ def _halves(order: torch.Tensor, seed: int) -> np.ndarray:
     return sides.numpy()
 
 
-def _splits(k: int, of: Membership, sides: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Some splits at a time, and ``[b, c, s]`` whether a query of each rank is in the ball drawn in its half."""
-    neighbours = of.neighbours.cpu().numpy()
-    for start in range(0, _SPLITS, _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        beside = sides[neighbours, part] == sides[:, None, part]
-        nearer = beside.cumsum(1, dtype=np.int32) - beside
-        yield part, nearer < k
+def _over_splits(work: Callable[[slice], tuple[float, ...]]) -> list[float]:
+    """The sums of what ``work`` says of some splits at a time."""
+    parts = (slice(start, start + _AT_ONCE) for start in range(0, _SPLITS, _AT_ONCE))
+    each = linalg.in_parallel(work, parts, torch.device("cpu"))
+    return [math.fsum(values) for values in zip(*each, strict=True)]
+
+
+def _open(k: int, neighbours: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    """``[b, c, s]`` whether a query of each rank is in the ball drawn in its half, of ``sides`` ``[b, s]``."""
+    beside = np.take(sides, neighbours, axis=0) == sides[:, None]
+    nearer = beside.cumsum(1, dtype=np.min_scalar_type(neighbours.shape[1])) - beside
+    open_: np.ndarray = nearer < k
+    return open_
 
 
 def _ball_spread(k: int, of: Membership, sides: np.ndarray) -> _Spread:
     """Variances of the share inside and of the density that drawing the balls causes, ``sides`` of the balls."""
     queries, (balls, listed) = len(of.held), of.neighbours.shape
-    query, ball, rank = (part.cpu().numpy() for part in (of.query, of.ball, of.rank))
+    query, ball, rank, neighbours = (
+        part.cpu().numpy() for part in (of.query, of.ball, of.rank, of.neighbours)
+    )
     ones = np.ones(len(query), np.float32)
     pairs = scipy.sparse.csr_array((ones, (query, ball * listed + rank)), (queries, balls * listed))
     ranks = of.ranks.cpu().numpy().ravel().astype(np.float64)
-    inside = density = total = 0.0
-    for part, open_ in _splits(k, of, sides):
-        halves = [
-            (open_ & side[:, None]).reshape(balls * listed, -1) for side in (sides[:, part], ~sides[:, part])
-        ]
+
+    def of_splits(part: slice) -> tuple[float, float, float]:
+        side = np.ascontiguousarray(sides[:, part])
+        open_ = _open(k, neighbours, side)
+        halves = [(open_ & half[:, None]).reshape(balls * listed, -1) for half in (side, ~side)]
         one, other = (pairs @ half.astype(np.float32) for half in halves)
         in_one, in_other = (ranks @ half for half in halves)
         share = (one > 0).astype(np.float64) - (other > 0)
-        inside += float((share.sum(0) ** 2 - (share**2).sum(0)).sum())
-        density += float(((in_one - in_other) ** 2 - ((one - other) ** 2).sum(0)).sum())
-        total += float((in_one + in_other).sum())
+        return (
+            float((share.sum(0) ** 2 - (share**2).sum(0)).sum()),
+            float(((in_one - in_other) ** 2 - ((one - other) ** 2).sum(0)).sum()),
+            float((in_one + in_other).sum()),
+        )
+
+    inside, density, total = _over_splits(of_splits)
     scale = 4 * _SPLITS * queries * (queries - 1)
     return _Spread(
         max(inside / scale, 0.0), max(density / scale / k**2, 0.0), total / 2 / _SPLITS / queries / k
@@ -132,20 +144,22 @@ def _ball_spread(k: int, of: Membership, sides: np.ndarray) -> _Spread:
 
 def _coverage_variance(k: int, of: Membership, query_sides: np.ndarray, ball_sides: np.ndarray) -> float:
     """The variance of coverage, both sets halved."""
-    first, rank = (part.cpu().numpy() for part in (of.first, of.first_rank))
-    listed, every = of.neighbours.shape[1], np.arange(len(first))
-    squares = total = 0.0
-    for part, open_ in _splits(k, of, ball_sides):
-        own = ball_sides[:, part]
+    first, rank, neighbours = (part.cpu().numpy() for part in (of.first, of.first_rank, of.neighbours))
+    listed, every = neighbours.shape[1], np.arange(len(first))
+
+    def of_splits(part: slice) -> tuple[float, float]:
+        own, queries = (np.ascontiguousarray(sides[:, part]) for sides in (ball_sides, query_sides))
+        open_ = _open(k, neighbours, own)
         waiting, covered = np.ones_like(own), np.zeros_like(own)
         for at in range(first.shape[1]):
             reached = (first[:, at] >= 0) & (rank[:, at] < listed)
-            nearest = waiting & (query_sides[first[:, at], part] == own) & reached[:, None]
+            nearest = waiting & (queries[first[:, at]] == own) & reached[:, None]
             covered |= nearest & open_[every, np.minimum(rank[:, at], listed - 1)]
             waiting &= ~nearest
         one, other = (covered & own).sum(0) / own.sum(0), (covered & ~own).sum(0) / (~own).sum(0)
-        squares += float(((one - other) ** 2).sum())
-        total += float((one + other).sum())
+        return float(((one - other) ** 2).sum()), float((one + other).sum())
+
+    squares, total = _over_splits(of_splits)
     share, half = float((of.hits > 0).double().mean()), total / 2 / _SPLITS
     # Half the images cover a little more or less, and a share varies as p (1 - p).
     growth = max(1.0, share * (1 - share) / (half * (1 - half))) if 0 < half < 1 else 1.0

@@ -22,7 +22,7 @@ _EPSILON = 1e-14
 # A Fréchet distance below this part of the total variance is rounding: equal sets are no distance apart.
 _ROUNDING = 1e-10
 # Rows of either set that are compared at a time, to bound memory.
-_BLOCK = 4096
+_BLOCK = 1024
 
 
 def mifid(
@@ -100,20 +100,32 @@ def nearest_cosine_distances(rows: Tensor, others: Tensor) -> Tensor:
         rows: ``[n, d]``.
         others: ``[m, d]``.
     """
-    return torch.cat([_nearest_of_block(block, others) for block in torch.split(rows, _BLOCK)])
+    nearest, device = _nearest(rows, others), rows.device
+
+    def measure(at: Tensor) -> Tensor:
+        return (1 - (_units(rows[at]) * _units(others[nearest[at]])).sum(1).abs()).clamp_min(0)
+
+    parts = torch.split(torch.arange(len(rows), device=device), _BLOCK)
+    return torch.cat(list(linalg.in_parallel(measure, parts, device)))
 
 
-def _nearest_of_block(rows: Tensor, others: Tensor) -> Tensor:
-    units = _units(rows)
+def _nearest(rows: Tensor, others: Tensor) -> Tensor:
+    """Which of the others is nearest to each row, ``[n]``."""
+    blocks = [_units(block).float() for block in torch.split(rows, _BLOCK)]
+
+    def nearest_of(part: Tensor) -> tuple[Tensor, Tensor]:
+        columns = _units(part).float().T
+        found = [linalg.product(block, columns).abs_().max(1) for block in blocks]
+        return torch.cat([each.values for each in found]), torch.cat([each.indices for each in found])
+
     largest = torch.full((len(rows),), -1.0, device=rows.device)
     nearest = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
-    for start in range(0, len(others), _BLOCK):
-        block = _units(others[start : start + _BLOCK]).float()
-        found = linalg.product(units.float(), block.T).abs().max(1)
-        better = found.values > largest
-        largest = torch.where(better, found.values, largest)
-        nearest = torch.where(better, found.indices + start, nearest)
-    return (1 - (units * _units(others[nearest])).sum(1).abs()).clamp_min(0)
+    parts = linalg.in_parallel(nearest_of, torch.split(others, _BLOCK), rows.device)
+    for at, (cosines, index) in enumerate(parts):
+        better = cosines > largest
+        largest = torch.where(better, cosines, largest)
+        nearest = torch.where(better, index + at * _BLOCK, nearest)
+    return nearest
 
 
 def _units(rows: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ float64 gives to 1e-6, at no more cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -90,11 +92,37 @@ class _Block(NamedTuple):
     numbers: slice | Tensor
     places: slice
 
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(range(self.places.start, self.places.stop))
+
+
+class _BlockSums(NamedTuple):
+    """Of one block of the Gram matrix: over each row, over each column, of the squares, and within each group."""
+
+    rows: Tensor
+    columns: Tensor
+    squares: Tensor
+    groups: Tensor
+
+
+class _Memory:
+    """Where one block is computed after another: fresh memory would cost more than the arithmetic on it.
+
+    Args:
+        block: rows and columns of a block of the Gram matrix.
+        row: ``[d]`` a row, for its dtype and device.
+    """
+
+    def __init__(self, block: int, row: Tensor) -> None:
+        self.left, self.right = row.new_empty(2, block, len(row))
+        self.values = row.new_empty(max(block * block, len(row)), dtype=torch.float64)
+        self.in_right: _Block | None = None
+
 
 class Gram:
     """The Gram matrix of two sets, which is never held but gone through a block at a time.
-
-    Blocks overwrite one another: fresh memory would cost more than the arithmetic on it.
 
     Args:
         kernel: the kernel.
@@ -106,11 +134,28 @@ class Gram:
     def __init__(self, kernel: Kernel, x: Tensor, y: Tensor, *, block: int = _BLOCK) -> None:
         self._kernel = kernel
         self._sets = (x, y)
-        self._left, self._right = x.new_empty(2, block, x.shape[1])
-        self._values = x.new_empty(max(block * block, x.shape[1]), dtype=torch.float64)
+        self._block = block
+        self._idle: deque[_Memory] = deque()
         # The mean of both sets; any point near it would do.
         self._centre = (len(x) * x.mean(0) + len(y) * y.mean(0)) / (len(x) + len(y))
         self._offsets = (self._offsets_of(x), self._offsets_of(y))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self._centre.device
+
+    @contextmanager
+    def _memory(self) -> Iterator[_Memory]:
+        """What no other thread is using."""
+        try:
+            memory = self._idle.pop()
+        except IndexError:
+            memory = _Memory(self._block, self._centre)
+        try:
+            yield memory
+        finally:
+            self._idle.append(memory)
 
     def _offsets_of(self, rows: Tensor) -> Tensor:
         """What each row adds to products of centred rows: c.x - c.c / 2, or |x - c|² for squared distances."""
@@ -121,17 +166,18 @@ class Gram:
 
     def _doubles(self, rows: Tensor, centre: Tensor | None = None) -> Iterator[Tensor]:
         """The rows some at a time, less the centre if it is given, in float64."""
-        size = min(len(self._left), len(self._values) // rows.shape[1])
-        for part in _slices(len(rows), size):
-            taken = rows[part]
-            if centre is not None:
-                taken = torch.sub(taken, centre, out=self._left[: len(taken)])
-            yield self._values[: taken.numel()].view(taken.shape).copy_(taken)
+        with self._memory() as memory:
+            size = min(self._block, len(memory.values) // rows.shape[1])
+            for part in _slices(len(rows), size):
+                taken = rows[part]
+                if centre is not None:
+                    taken = torch.sub(taken, centre, out=memory.left[: len(taken)])
+                yield memory.values[: taken.numel()].view(taken.shape).copy_(taken)
 
     def selves(self) -> Tensor:
         """The kernel of each row with itself, ``[n + m]`` float64."""
         if self._kernel.of_distance:
-            squares = self._values.new_zeros(sum(map(len, self._sets)))
+            squares = self._offsets[0].new_zeros(sum(map(len, self._sets)))
         else:
             squares = torch.cat(
                 [part.square_().sum(1) for rows in self._sets for part in self._doubles(rows)]
@@ -151,20 +197,25 @@ class Gram:
         n, m = (len(rows) for rows in subset or self._sets)
         if members is None:
             members = torch.empty(n + m, 0, dtype=torch.bool)
-        members = members.to(self._values.device)
+        members = members.to(self.device)
         chosen = (members[:n], members[n:])
-        rows = tuple((self._values.new_zeros(size), self._values.new_zeros(size)) for size in (n, m))
-        squares, groups = self._values.new_zeros(3), self._values.new_zeros(3, members.shape[1])
-        for (p, _, i), (q, _, j), values in self._blocks(subset):
-            diagonal = (p, i) == (q, j)
-            rows[p][q][i] += values.sum(1)
-            if not diagonal:
-                rows[q][p][j] += values.sum(0)
-            twice = 2 if p == q and not diagonal else 1
-            squares[p + q] += twice * torch.dot(values.view(-1), values.view(-1))
-            if members.shape[1]:
-                ahead = linalg.product(values, chosen[q][j].double())
-                groups[p + q] += twice * ahead.mul_(chosen[p][i]).sum(0)
+        zeros = self._offsets[0].new_zeros
+        rows = tuple((zeros(size), zeros(size)) for size in (n, m))
+        squares, groups = zeros(3), zeros(3, members.shape[1])
+        blocks = self._blocks(subset)
+        # On and above the diagonal of the matrix of both sets, which is symmetric.
+        strips = [blocks[at:] for at in range(len(blocks))]
+        done = linalg.in_parallel(lambda strip: self._strip(strip, chosen), strips, self.device)
+        for strip, each in zip(strips, done, strict=True):
+            p, _, i = strip[0]
+            for (q, _, j), found in zip(strip, each, strict=True):
+                diagonal = (p, i) == (q, j)
+                rows[p][q][i] += found.rows
+                if not diagonal:
+                    rows[q][p][j] += found.columns
+                twice = 2 if p == q and not diagonal else 1
+                squares[p + q] += twice * found.squares
+                groups[p + q] += twice * found.groups
         if not bool(squares.isfinite().all()):
             raise NumericalError(
                 "the kernel is not finite between some feature rows; the features or the kernel's parameters "
@@ -173,33 +224,42 @@ class Gram:
         xx, xy, yy = squares.tolist()
         return PairSums((rows[0], rows[1]), (xx, xy, yy), groups)
 
-    def _blocks(self, subset: tuple[Tensor, Tensor] | None) -> Iterator[tuple[_Block, _Block, Tensor]]:
-        """Those on and above the diagonal of the matrix of both sets, with zeros on the diagonal itself."""
-        blocks = [
-            _Block(side, subset[side][places].to(self._values.device) if subset else places, places)
+    def _blocks(self, subset: tuple[Tensor, Tensor] | None) -> list[_Block]:
+        return [
+            _Block(side, subset[side][places].to(self.device) if subset else places, places)
             for side, rows in enumerate(subset or self._sets)
-            for places in _slices(len(rows), len(self._left))
+            for places in _slices(len(rows), self._block)
         ]
-        right = self._right
-        for at, one in enumerate(blocks):
-            # The last block is still there, as the last column of the row of blocks before.
-            left = right if one is blocks[-1] else self._centred(one, self._left)
-            for other in blocks[at:]:
-                right = left if one is other else self._centred(other, self._right)
-                values = self._kernel_of(one, other, left, right)
-                yield one, other, values.fill_diagonal_(0) if one is other else values
+
+    def _strip(self, blocks: Sequence[_Block], members: tuple[Tensor, Tensor]) -> list[_BlockSums]:
+        """The sums of the first block of rows against itself and against each of the others."""
+        one, sums = blocks[0], []
+        with self._memory() as memory:
+            # The last block of all is often still there, as the last of another strip.
+            left = memory.right[: one.size] if memory.in_right is one else self._centred(one, memory.left)
+            for other in blocks:
+                right = left
+                if other is not one:
+                    right, memory.in_right = self._centred(other, memory.right), other
+                values = self._kernel_of(one, other, left, right, memory.values)
+                if other is one:
+                    values.fill_diagonal_(0)
+                ahead = linalg.product(values, members[other.side][other.places].double())
+                groups = ahead.mul_(members[one.side][one.places]).sum(0)
+                squares = torch.dot(values.view(-1), values.view(-1))
+                sums.append(_BlockSums(values.sum(1), values.sum(0), squares, groups))
+        return sums
 
     def _centred(self, block: _Block, memory: Tensor) -> Tensor:
-        rows = self._sets[block.side]
-        memory = memory[: block.places.stop - block.places.start]
+        rows, memory = self._sets[block.side], memory[: block.size]
         if isinstance(block.numbers, slice):
             return torch.sub(rows[block.numbers], self._centre, out=memory)
         return torch.index_select(rows, 0, block.numbers, out=memory).sub_(self._centre)
 
-    def _kernel_of(self, one: _Block, other: _Block, left: Tensor, right: Tensor) -> Tensor:
+    def _kernel_of(self, one: _Block, other: _Block, left: Tensor, right: Tensor, memory: Tensor) -> Tensor:
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found in the sums
             products = linalg.product(left, right.T)
-        values = self._values[: products.numel()].view(products.shape).copy_(products)
+        values = memory[: products.numel()].view(products.shape).copy_(products)
         if self._kernel.of_distance:
             values.mul_(-2)
         values.add_(self._offsets[one.side][one.numbers, None]).add_(self._offsets[other.side][other.numbers])

@@ -47,7 +47,7 @@ class Near(NamedTuple):
     Args:
         by_row: pairs that may be within the limit of the row.
         by_column: pairs that may be within the limit of the column.
-        lightest: for each row, pairs that may have the least weighted distance of all columns.
+        lightest: for each row, pairs that may have the least weighted distance of these columns.
     """
 
     by_row: Pairs
@@ -147,10 +147,11 @@ def _blocks(rows: Rows) -> list[slice]:
     return [slice(start, min(start + size, rows.n)) for start in range(0, rows.n, size)]
 
 
-def _tile(doubled: Tensor, low_rows: Tensor, columns: Rows, low_columns: Tensor, part: slice) -> Tensor:
-    """Lower bounds of squared distances; ``doubled`` rows are times -2."""
-    tile = linalg.product(doubled, columns.centred[part].T)
-    return tile.add_(low_rows[:, None]).add_(low_columns[part])
+def _tile(a: Rows, own: slice, b: Rows, other: slice) -> Tensor:
+    """Lower bounds of the squared distances of some rows of each set."""
+    tile = linalg.product(a.centred[own], b.centred[other].T)
+    low_rows, low_columns = a.low(torch.float32, own), b.low(torch.float32, other)
+    return torch.add(low_rows[:, None], tile, alpha=-2, out=tile).add_(low_columns)
 
 
 def _at_most(tile: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,21 +163,33 @@ def _at_most(tile: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(found // tile.shape[1]), torch.from_numpy(found % tile.shape[1])
 
 
-def _nearest(rows: Rows, keep: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Lower bounds of the nearest others, ``[n, keep]`` ascending, who they are, and a bound for all others."""
-    best = Shortlist(rows.n, keep, rows.centred.device)
-    low = rows.low(torch.float32)
-    blocks = _blocks(rows)
-    for at, own in enumerate(blocks):
-        doubled = rows.centred[own] * -2
-        for other in blocks[at:]:
-            tile = _tile(doubled, low[own], rows, low, other)
-            if other is own:
-                tile.fill_diagonal_(math.inf)
-            best.offer(tile, own, other)
-            if other is not own:
-                best.offer(tile.T, other, own)
-    return best.value.double(), best.index, best.value[:, -1].double()
+class Table(NamedTuple):
+    """Small values of some rows, and the columns they came from.
+
+    Args:
+        rows: ``[t]`` the rows, each once.
+        values: ``[t, c]``, infinite beyond the last of a row.
+        columns: ``[t, c]``.
+    """
+
+    rows: Tensor
+    values: Tensor
+    columns: Tensor
+
+    @classmethod
+    def of(cls, row: Tensor, column: Tensor, value: Tensor, keep: int) -> Table:
+        """The smallest of ``[p]`` float32 values in any order, as many as ``keep`` of each row."""
+        # One sort by row and value: but for the sign, floats are in the order of their bits.
+        bits = value.view(torch.int32)
+        order = ((row << 32) + (bits ^ ((bits >> 31) & 0x7FFFFFFF))).argsort()
+        rows, place, counts = torch.unique_consecutive(row[order], return_inverse=True, return_counts=True)
+        rank = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[place]
+        kept = rank < keep
+        order, place, rank = order[kept], place[kept], rank[kept]
+        values = torch.full((len(rows), int(rank.max()) + 1 if len(rank) else 0), math.inf, device=row.device)
+        columns = torch.full_like(values, -1, dtype=torch.long)
+        values[place, rank], columns[place, rank] = value[order], column[order]
+        return cls(rows, values, columns)
 
 
 class Shortlist:
@@ -192,62 +205,68 @@ class Shortlist:
         self.value = torch.full((n, keep), math.inf, device=device)
         self.index = torch.full((n, keep), -1, device=device)
 
-    def offer(self, tile: Tensor, rows: slice, columns: slice) -> None:
-        """Take what is small enough of ``[r, c]`` values of these rows and columns."""
-        limit = self.value[rows, -1]
-        if bool(limit.isinf().all()) and tile.shape[1] > self.value.shape[1]:
-            top = tile.contiguous().topk(self.value.shape[1], largest=False)
-            self._merge(rows, top.values, top.indices + columns.start)
-        else:
-            row, column, value = _at_most_of(tile, limit)
-            self.add(row + rows.start, column + columns.start, value)
-
     def add(self, row: Tensor, index: Tensor, value: Tensor) -> None:
         """Take what is small enough of ``[p]`` values of any rows."""
         small = value < self.value[row, -1]
-        row, index, value = row[small], index[small], value[small]
-        if len(row) == 0:
-            return
-        order = value.argsort()
-        order = order[row[order].argsort(stable=True)]
-        touched, place, counts = torch.unique_consecutive(row[order], return_inverse=True, return_counts=True)
-        rank = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[place]
-        kept = rank < self.value.shape[1]
-        order, place, rank = order[kept], place[kept], rank[kept]
-        values = torch.full((len(touched), int(rank.max()) + 1), math.inf, device=row.device)
-        indices = torch.full_like(values, -1, dtype=torch.long)
-        values[place, rank], indices[place, rank] = value[order], index[order]
-        self._merge(touched, values, indices)
+        self.merge(Table.of(row[small], index[small], value[small], self.value.shape[1]))
 
-    def _merge(self, rows: Tensor | slice, values: Tensor, indices: Tensor) -> None:
-        values, order = torch.cat([self.value[rows], values], 1).sort(1)
-        indices = torch.cat([self.index[rows], indices], 1).gather(1, order)
+    def merge(self, table: Table) -> None:
+        """Take what is small enough of a table."""
+        values, order = torch.cat([self.value[table.rows], table.values], 1).sort(1)
+        indices = torch.cat([self.index[table.rows], table.columns], 1).gather(1, order)
         keep = self.value.shape[1]
-        self.value[rows], self.index[rows] = values[:, :keep], indices[:, :keep]
+        self.value[table.rows], self.index[table.rows] = values[:, :keep], indices[:, :keep]
 
 
-def _at_most_of(tile: Tensor, limit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, columns and values where ``[r, c]`` values are at most the limit of the row."""
-    if tile.is_contiguous():
-        row, column = _at_most(tile, limit[:, None])
-    else:  # the transpose of a tile is searched as it lies
-        column, row = _at_most(tile.T, limit)
-    return row, column, tile[row, column]
+def _nearest(rows: Rows, keep: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Lower bounds of the nearest others, ``[n, keep]`` ascending, who they are, and a bound for all others."""
+    device, blocks = rows.centred.device, _blocks(rows)
+    best = Shortlist(rows.n, keep, device)
+    # Tiles on the diagonal give each row a limit, below which the others have little to add.
+    for table in linalg.in_parallel(lambda own: _nearest_of_block(rows, own, keep), blocks, device):
+        best.merge(table)
+    jobs = (
+        (own, other, best.value[own, -1].clone(), best.value[other, -1].clone())
+        for at, own in enumerate(blocks)
+        for other in blocks[at + 1 :]
+    )
+    for table in linalg.in_parallel(lambda job: _nearer(rows, keep, *job), jobs, device):
+        best.merge(table)
+    return best.value.double(), best.index, best.value[:, -1].double()
+
+
+def _nearest_of_block(rows: Rows, own: slice, keep: int) -> Table:
+    """The nearest of each row of a block within the block."""
+    tile = _tile(rows, own, rows, own).fill_diagonal_(math.inf)
+    values, columns = tile.topk(min(keep, len(tile)), largest=False)
+    return Table(torch.arange(own.start, own.stop, device=tile.device), values, columns + own.start)
+
+
+def _nearer(rows: Rows, keep: int, own: slice, other: slice, of_own: Tensor, of_other: Tensor) -> Table:
+    """What each row of two blocks has in the other block within its limit."""
+    tile = _tile(rows, own, rows, other)
+    there, back = _at_most(tile, of_own[:, None]), _at_most(tile, of_other)
+    one, two = (torch.cat(pair) for pair in zip(there, back, strict=True))
+    value, one, two = tile[one, two], one + own.start, two + other.start
+    at = len(there[0])
+    row, column = torch.cat([one[:at], two[at:]]), torch.cat([two[:at], one[at:]])
+    return Table.of(row, column, value, keep)
 
 
 def _near(a: Rows, b: Rows, of_rows: Tensor, of_columns: Tensor, weights: Tensor | None) -> Iterator[Near]:
-    low_rows, low_columns = a.low(torch.float32), b.low(torch.float32)
     ceiling_rows, ceiling_columns = _up(of_rows), _up(of_columns)
-    nobody = (torch.empty(0, dtype=torch.long, device=low_rows.device),) * 2
-    for own in _blocks(a):
-        doubled = a.centred[own] * -2
-        race = None if weights is None else _Race(a, b, own, weights)
-        for other in _blocks(b):
-            tile = _tile(doubled, low_rows[own], b, low_columns, other)
-            by_row = _at_most(tile, ceiling_rows[own][:, None])
-            by_column = _at_most(tile, ceiling_columns[other])
-            lightest = nobody if race is None else race.offer(tile, other)
-            yield Near(*(_pairs(a, b, tile, own, other, *found) for found in (by_row, by_column, lightest)))
+    nobody = (torch.empty(0, dtype=torch.long, device=of_rows.device),) * 2
+
+    def look(job: tuple[slice, slice]) -> Near:
+        own, other = job
+        tile = _tile(a, own, b, other)
+        by_row = _at_most(tile, ceiling_rows[own][:, None])
+        by_column = _at_most(tile, ceiling_columns[other])
+        lightest = nobody if weights is None else _lightest(a, b, tile, own, other, weights[other])
+        return Near(*(_pairs(a, b, tile, own, other, *found) for found in (by_row, by_column, lightest)))
+
+    tiles = [(own, other) for own in _blocks(a) for other in _blocks(b)]
+    return linalg.in_parallel(look, tiles, of_rows.device)
 
 
 def _up(limits: Tensor) -> Tensor:
@@ -261,32 +280,19 @@ def _pairs(a: Rows, b: Rows, tile: Tensor, own: slice, other: slice, row: Tensor
     return Pairs(row, column, lower, lower + width(a, b, row, column))
 
 
-class _Race:
-    """Of a block of rows, the columns of least weighted distance, tile by tile."""
-
-    def __init__(self, a: Rows, b: Rows, own: slice, weights: Tensor) -> None:
-        self._a, self._b, self._weights = a, b, weights
-        self._who = torch.arange(own.start, own.stop, device=weights.device)
-        self._best = torch.full((len(self._who),), math.inf, dtype=torch.float64, device=weights.device)
-        takes_part = weights.isfinite()
-        # A weight held down lets in a candidate too many, never too few.
-        self._factor = torch.where(takes_part, weights, 1.0).clamp(max=_LARGEST_WEIGHT).float()
-        self._handicap = torch.where(takes_part, 0.0, math.inf).float()
-
-    def offer(self, tile: Tensor, other: slice) -> tuple[Tensor, Tensor]:
-        """Rows and columns of the tile that may be the lightest."""
-        weighted = tile * self._factor[other] + self._handicap[other]
-        first = weighted.argmin(1)
-        self._improve(torch.arange(len(first), device=first.device), first, tile, other)
-        row, column = _at_most(weighted, _up(self._best * (1 + 1e-6))[:, None])
-        finite = weighted[row, column].isfinite()
-        return row[finite], column[finite]
-
-    def _improve(self, row: Tensor, column: Tensor, tile: Tensor, other: slice) -> None:
-        """Lower the best by the upper bound of one column of each row."""
-        spread = width(self._a, self._b, self._who, column + other.start)
-        upper = (tile[row, column] + spread) * self._weights[column + other.start]
-        self._best = torch.minimum(self._best, upper)
+def _lightest(
+    a: Rows, b: Rows, tile: Tensor, own: slice, other: slice, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Rows and columns of a tile that may be the lightest of their row in it."""
+    takes_part = weights.isfinite()
+    # A weight held down lets in a candidate too many, never too few.
+    factor = torch.where(takes_part, weights, 1.0).clamp(max=_LARGEST_WEIGHT).float()
+    weighted = tile * factor + torch.where(takes_part, 0.0, math.inf).float()
+    first, everyone = weighted.argmin(1), torch.arange(len(tile), device=tile.device)
+    upper = tile[everyone, first] + width(a, b, everyone + own.start, first + other.start)
+    row, column = _at_most(weighted, _up(upper * weights[first] * (1 + 1e-6))[:, None])
+    finite = weighted[row, column].isfinite()
+    return row[finite], column[finite]
 
 
 # --- faiss
