@@ -29,8 +29,6 @@ from torch import Tensor
 from gen_eval.errors import NumericalError, UnknownName, UsageError
 from gen_eval.metrics import linalg
 
-# Rows and columns of a block of the Gram matrix: enough for fast products, little enough for the cache.
-_BLOCK = 1024
 # Rows whose distances the median heuristic looks at: two million of them.
 _MEDIAN_ROWS = 2000
 

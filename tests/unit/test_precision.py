@@ -23,7 +23,7 @@ def small_net():
 
 
 def custom(precision):
-    return Custom(small_net(), size=32, name="small", precision=precision)
+    return Custom(small_net(), size=32, name="small", version="1", precision=precision)
 
 
 @pytest.fixture(scope="module")
