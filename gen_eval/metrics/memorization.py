@@ -72,7 +72,8 @@ def mifid(
     contributions = {role: factor * part for role, part in plain.contributions.items()}
     contributions["generated"] = contributions["generated"] + slope * deviations
     biases = {"memorization_distance": 0.0}
-    if plain.bias is not None:
+    # A quotient by what may be 0, rounding apart, has no expansion.
+    if plain.bias is not None and distance > max(2 * error, _ROUNDING):
         shared = _covariance(plain.contributions["generated"], deviations)
         curvature = -factor * (factor * shared + slope * error**2) if slope else 0.0
         biases |= {"mifid": factor * plain.bias + curvature, "frechet": plain.bias}

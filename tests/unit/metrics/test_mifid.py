@@ -264,3 +264,10 @@ def test_what_frechet_refuses_is_refused():
     one = Gaussian(1, torch.zeros(D).double(), torch.zeros(D, D).double(), NEAR[:1])
     with pytest.raises(TooFewImages, match="at least 2 images, the generated set has 1"):
         mifid(one, sound)
+
+
+def test_of_copies_of_training_images_no_bias_is_stated():
+    rows = torch.randn(60, 5, generator=torch.Generator().manual_seed(3)) + 2
+    score = mifid(fitted(rows), fitted(rows))
+    assert "mifid" not in score.biases
+    assert score.values["mifid"] == 0
