@@ -41,11 +41,6 @@ class Labels:
 
     of: tuple[str, ...]
 
-    @property
-    def classes(self) -> list[str]:
-        """The classes there are, sorted."""
-        return sorted(set(self.of))
-
 
 def read_labels(source: Any, images: Named) -> Labels:
     """The labels of a set of images.

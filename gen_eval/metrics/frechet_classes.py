@@ -14,6 +14,7 @@ from gen_eval.metrics.frechet import frechet
 from gen_eval.metrics.gaussian import Gaussian
 from gen_eval.metrics.score import Score
 
+_MEAN = "frechet_classes"
 # Names of classes that a message lists.
 _SHOWN = 5
 
@@ -50,11 +51,11 @@ def frechet_classes(
     biases = {name: score.biases["frechet"] for name, score in scores.items() if score.biases}
     count = len(scores)
     if len(errors) == count:
-        errors["frechet_classes"] = math.hypot(*errors.values()) / count
+        errors[_MEAN] = math.hypot(*errors.values()) / count
     if len(biases) == count:
-        biases["frechet_classes"] = math.fsum(biases.values()) / count
+        biases[_MEAN] = math.fsum(biases.values()) / count
     return Score(
-        {"frechet_classes": math.fsum(values.values()) / count, **values},
+        {_MEAN: math.fsum(values.values()) / count, **values},
         errors=errors,
         biases=biases,
         warnings=_warnings(generated, reference),
@@ -64,6 +65,8 @@ def frechet_classes(
 def _require_same_classes(generated: Mapping[str, Gaussian], reference: Mapping[str, Gaussian]) -> None:
     if not generated and not reference:
         raise UsageError("there are no classes to measure the distance within")
+    if _MEAN in generated:
+        raise UsageError(f"a class may not be called '{_MEAN}', as the mean over classes is; rename it")
     missing = [
         f"the {role} set lacks {_listed(set(other) - set(own))}"
         for role, own, other in (("generated", generated, reference), ("reference", reference, generated))

@@ -56,10 +56,6 @@ def test_the_first_folder_below_the_root_is_the_class(folder, images, tmp_path):
         assert read_labels("folders", open_images(tmp_path / packed)) == Labels(CLASSES)
 
 
-def test_the_classes_are_those_there_are_sorted():
-    assert Labels(("b", "a", "b", "10", "9")).classes == ["10", "9", "a", "b"]
-
-
 def test_images_in_no_folder_are_refused_by_name(folder):
     for name in ("0.png", "1.png", "2.png", "3.png"):
         Image.fromarray(BLACK).save(folder / name)

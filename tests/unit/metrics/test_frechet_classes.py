@@ -152,6 +152,12 @@ def test_a_long_list_of_classes_is_cut():
     assert "'00', '01', '02', '03', '04' and 7 more" in warning
 
 
+def test_a_class_with_the_name_of_the_mean_is_refused():
+    side = {"frechet_classes": classes()["dog"]}
+    with pytest.raises(UsageError, match="may not be called 'frechet_classes'"):
+        frechet_classes(side, side)
+
+
 def test_classes_of_one_side_alone_are_refused_by_name():
     whole, part = classes(), {name: side for name, side in classes().items() if name != "dog"}
     with pytest.raises(UsageError, match="same classes; the generated set lacks 'dog'$"):
