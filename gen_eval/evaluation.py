@@ -182,16 +182,7 @@ def compute(
     Raises:
         IncomparableError: if a summary was measured on other terms.
     """
-    heldout = None
-    if "heldout" in summaries and "heldout" not in measure.metric.roles:
-        others = {role: summary for role, summary in summaries.items() if role != "heldout"}
-        moved = {role: label for role, label in (labels or {}).items() if role != "heldout"}
-        if labels and "heldout" in labels:
-            moved["generated"] = labels["heldout"]
-        heldout = compute(
-            measure, extractor, {**others, "generated": summaries["heldout"]}, protocol, labels=moved
-        )
-        summaries = others
+    heldout = _of_heldout(measure, extractor, summaries, protocol, labels or {})
     started = time.perf_counter()
     metric, spec = measure.metric, extractor.spec(measure.tap)
     summaries = {role: summaries[role] for role in metric.roles}
@@ -200,16 +191,6 @@ def compute(
         features = {role: _with_classes(found, labels[role]) for role, found in features.items()}
     params = protocol.params_for(metric.name, metric.params)
     score = metric.compute(features, **params)
-
-    def by_index(numbers: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        found = {}
-        for role, number in numbers.items():
-            sample = features[role].sample
-            if sample is not None:
-                index = sample.index.sort().values if metric.by_rows else sample.index
-                found[role] = (index, number)
-        return found
-
     return Result(
         measure=measure.name,
         metric=metric.name,
@@ -227,10 +208,44 @@ def compute(
         cite=metric.cite,
         made_with=made_with(extractor.device),
         seconds=time.perf_counter() - started,
-        contributions=by_index(score.contributions),
-        per_image=by_index(score.per_image),
+        contributions=_by_index(score.contributions, features, metric.by_rows),
+        per_image=_by_index(score.per_image, features, metric.by_rows),
         heldout=heldout,
     )
+
+
+def _of_heldout(
+    measure: Measure,
+    extractor: Extractor,
+    summaries: Mapping[str, Summary],
+    protocol: Protocol,
+    labels: Mapping[str, Labels],
+) -> Result | None:
+    """The measure of the held-out images in the place of the generated, unless it knows of them itself."""
+    if "heldout" not in summaries or "heldout" in measure.metric.roles:
+        return None
+    moved = {**summaries, "generated": summaries["heldout"]}
+    moved_labels = {**labels, "generated": labels["heldout"]} if "heldout" in labels else labels
+    del moved["heldout"]
+    return compute(measure, extractor, moved, protocol, labels=moved_labels)
+
+
+def _by_index(
+    numbers: Mapping[str, torch.Tensor], features: Mapping[str, Features], in_order: bool
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """By role, the numbers of single images beside the images' indices.
+
+    Args:
+        numbers: by role, ``[k]``.
+        features: by role, those that the metric saw.
+        in_order: whether it saw the rows in the order of the images, or as the sample holds them.
+    """
+    samples = {role: features[role].sample for role in numbers}
+    return {
+        role: (sample.index.sort().values if in_order else sample.index, numbers[role])
+        for role, sample in samples.items()
+        if sample is not None
+    }
 
 
 def _require_range(**arguments: tuple[int | None, int]) -> None:
