@@ -51,8 +51,8 @@ OURS = "gen_eval"
 def our_frechet(generated: np.ndarray, reference: np.ndarray, method: str = "auto") -> float:
     import torch
 
-    from gen_eval.metrics.frechet import frechet
-    from gen_eval.metrics.gaussian import Gaussian
+    from gen_eval.metrics.frechet.frechet import frechet
+    from gen_eval.metrics.frechet.gaussian import Gaussian
     from gen_eval.stats import Moments
 
     sides = []
@@ -93,7 +93,7 @@ def torch_fidelity_frechet(generated: np.ndarray, reference: np.ndarray) -> floa
 def our_kid(generated: np.ndarray, reference: np.ndarray) -> float:
     import torch
 
-    from gen_eval.metrics.kid import kid
+    from gen_eval.metrics.kernel.kid import kid
 
     sides = [torch.from_numpy(rows) for rows in (generated, reference)]
     return timed(lambda: kid(*sides).values["kid"])
@@ -116,7 +116,7 @@ def clean_fid_kid(generated: np.ndarray, reference: np.ndarray) -> float:
 def our_precision_recall(generated: np.ndarray, reference: np.ndarray) -> float:
     import torch
 
-    from gen_eval.metrics.manifold import precision_recall
+    from gen_eval.metrics.neighbors.manifold import precision_recall
 
     sides = [torch.from_numpy(rows) for rows in (generated, reference)]
     return timed(lambda: precision_recall(*sides, k=3).values["precision"])

@@ -15,7 +15,7 @@ from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Extractor
 from gen_eval.labels import FOLDERS, Labels, read_labels
 from gen_eval.metrics import Measure, find_measure
-from gen_eval.planning import Plan, load_extractors, pick_device, rehearse, require_fit
+from gen_eval.planning import Plan, load_extractors, pick_device, rehearse, require_fit, role_in
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, Protocol, find_protocol
 from gen_eval.results import Result, SetInfo
@@ -187,8 +187,8 @@ def compute(
     metric, spec = measure.metric, extractor.spec(measure.tap)
     summaries = {role: summaries[role] for role in metric.roles}
     features = {role: summary.require(spec, measure.tap) for role, summary in summaries.items()}
-    if metric.by_class and labels:
-        features = {role: _with_classes(found, labels[role]) for role, found in features.items()}
+    if labels:
+        features |= {role: _with_classes(features[role], labels[role]) for role in metric.by_class}
     params = protocol.params_for(metric.name, metric.params)
     score = metric.compute(features, **params)
     return Result(
@@ -258,7 +258,12 @@ def _read_classes(
     measures: Sequence[Measure], sources: Mapping[str, Source], labels: Any
 ) -> dict[str, Labels]:
     """The labels of each set, where a measure needs them."""
-    if not any(measure.metric.by_class for measure in measures):
+    needed = [
+        role
+        for role in sources
+        if any(role_in(measure.metric, role) in measure.metric.by_class for measure in measures)
+    ]
+    if not needed:
         if labels is not None:
             raise UsageError("labels are for measures by class, such as intra-fid, and none was asked for")
         return {}
@@ -267,7 +272,8 @@ def _read_classes(
         if role not in sources:
             raise UnknownName("set to label", role, sources)
     found = {}
-    for role, source in sources.items():
+    for role in needed:
+        source = sources[role]
         if isinstance(source, (Summary, Path)):
             raise UsageError(f"a measure by class needs the {role} images, not their statistics")
         chosen = by_role.get(role) if by_role is not None else labels

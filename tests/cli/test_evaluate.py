@@ -57,7 +57,7 @@ def toys(monkeypatch):
         "nobody",
         by_rows=True,
         whole=("generated", "reference"),
-        by_class=True,
+        by_class=("generated", "reference"),
     )
     for metric in (rows, classes):
         monkeypatch.setitem(METRICS, metric.name, metric)

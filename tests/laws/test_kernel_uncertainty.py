@@ -15,9 +15,9 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from gen_eval.metrics.kernels import KERNELS
-from gen_eval.metrics.kid import kid
-from gen_eval.metrics.mmd import mmd
+from gen_eval.metrics.kernel.kernels import KERNELS
+from gen_eval.metrics.kernel.kid import kid
+from gen_eval.metrics.kernel.mmd import mmd
 
 NOISE = 2.5
 Z = 1.96  # of a 95 % interval

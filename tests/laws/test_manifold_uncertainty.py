@@ -15,8 +15,8 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
-from gen_eval.metrics.ball_counts import Balls
-from gen_eval.metrics.manifold import survey
+from gen_eval.metrics.neighbors.ball_counts import Balls
+from gen_eval.metrics.neighbors.manifold import survey
 
 NOISE = 2.0
 Z = 1.96  # of a 95 % interval

@@ -17,8 +17,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from gen_eval.errors import TooFewImages
-from gen_eval.metrics.frechet import frechet, frechet_infinity
-from gen_eval.metrics.gaussian import Gaussian
+from gen_eval.metrics.frechet.frechet import frechet, frechet_infinity
+from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.stats import Moments
 
 NOISE = 2.5

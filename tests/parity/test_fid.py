@@ -13,8 +13,8 @@ import torch
 
 from gen_eval.evaluation import compute
 from gen_eval.metrics import find_measure
-from gen_eval.metrics.frechet import frechet
-from gen_eval.metrics.gaussian import Gaussian
+from gen_eval.metrics.frechet.frechet import frechet
+from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.protocols import find_protocol
 from gen_eval.stats import Moments
 

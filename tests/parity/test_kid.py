@@ -11,9 +11,9 @@ import peers
 import pytest
 import torch
 
-from gen_eval.metrics.kernels import polynomial
-from gen_eval.metrics.kid import kid
-from gen_eval.metrics.mmd import mmd
+from gen_eval.metrics.kernel.kernels import polynomial
+from gen_eval.metrics.kernel.kid import kid
+from gen_eval.metrics.kernel.mmd import mmd
 
 TOLERANCE = 1e-5  # relative
 ROUNDING = 3e-7  # of their float32, whatever the distance

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch_fidelity.metric_prc import calculate_precision_recall_full, calculate_precision_recall_part
 
-from gen_eval.metrics.ball_counts import Balls
-from gen_eval.metrics.manifold import prdc, precision_recall, survey
+from gen_eval.metrics.neighbors.ball_counts import Balls
+from gen_eval.metrics.neighbors.manifold import prdc, precision_recall, survey
 
 SIZES = [(300, 250, 4), (700, 900, 64), (1000, 800, 512), (1500, 2000, 2048)]
 

@@ -11,8 +11,8 @@ import torch
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Inception
 from gen_eval.metrics import METRICS
-from gen_eval.metrics.frechet import METHODS, frechet
-from gen_eval.metrics.gaussian import Gaussian
+from gen_eval.metrics.frechet.frechet import METHODS, frechet
+from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.stats import Features, Moments
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch finds no CUDA device")

@@ -15,8 +15,8 @@ from PIL import Image
 from gen_eval.evaluation import evaluate, fid
 from gen_eval.extractors import EXTRACTORS, Pixels
 from gen_eval.images import open_images
-from gen_eval.metrics.frechet import frechet
-from gen_eval.metrics.gaussian import Gaussian
+from gen_eval.metrics.frechet.frechet import frechet
+from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.resize import tf1_bilinear
 from gen_eval.stats import Moments
 

@@ -78,7 +78,7 @@ def classes_of(features):
 
 
 BY_CLASS = through_pixels(
-    classes_of, "classes", by_rows=True, by_class=True, whole=("generated", "reference")
+    classes_of, "classes", by_rows=True, by_class=("generated", "reference"), whole=("generated", "reference")
 )
 
 

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 
 from gen_eval.errors import TooFewImages, UsageError
-from gen_eval.metrics.frechet import frechet
-from gen_eval.metrics.gaussian import Gaussian
+from gen_eval.metrics.frechet.frechet import frechet
+from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.metrics.score import Score
 
 _MEAN = "frechet_classes"
@@ -30,7 +30,7 @@ def frechet_classes(
     Args:
         generated: moments and rows of the generated features, by class.
         reference: those of the reference features, of the same classes.
-        mean_dtype: as in :func:`gen_eval.metrics.frechet.frechet`.
+        mean_dtype: as in :func:`gen_eval.metrics.frechet.frechet.frechet`.
 
     Returns:
         The mean as ``frechet_classes``, then the distance within each class under its name.

@@ -2,7 +2,8 @@
 
 ``blocks`` multiplies blocks of features, through OpenBLAS on a CPU and torch on a GPU, and goes through each
 tile of distances while it is still in the cache; ``faiss`` asks a flat index. Both only gather candidates; who is
-nearer and what lies within is decided in :mod:`gen_eval.metrics.distances`, so both give the same, exact answer.
+nearer and what lies within is decided in :mod:`~gen_eval.metrics.neighbors.distances`, so both give the same, exact
+answer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from gen_eval.errors import TooFewImages, UnknownName, UsageError
 from gen_eval.metrics import linalg
-from gen_eval.metrics.distances import BLOCK, TINY, Pairs, Rows, doubles, exact, gamma, width
+from gen_eval.metrics.neighbors.distances import BLOCK, TINY, Pairs, Rows, doubles, exact, gamma, width
 
 ENGINES = ("auto", "blocks", "faiss")
 _CUDA_BLOCK = 8192  # a GPU wants larger products than a CPU's cache holds

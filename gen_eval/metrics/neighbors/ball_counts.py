@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import NumericalError, UnknownName
-from gen_eval.metrics.distances import Pairs, Rows, exact, prepare, sharpened, within
-from gen_eval.metrics.neighbors import Neighbours, Shortlist, near, neighbours
+from gen_eval.metrics.neighbors.distances import Pairs, Rows, exact, prepare, sharpened, within
+from gen_eval.metrics.neighbors.search import Neighbours, Shortlist, near, neighbours
 
 FEATURE_DTYPES = ("float32", "float16", "float16-squared")
 # A query in more balls than this is in one of any half of them, so its pairs tell nothing more.
@@ -101,7 +101,7 @@ def count(
     engine: str,
     realism: bool,
 ) -> list[Counts]:
-    """What balls of several kinds hold, in one pass; arguments as in :func:`gen_eval.metrics.manifold.survey`."""
+    """What balls of several kinds hold, in one pass; arguments as in :func:`.manifold.survey`."""
     sets, rounding = _stored(generated, reference, feature_dtype)
     ks, keep = [kind.k for kind in balls], max(kind.reach for kind in balls)
     lists = [neighbours(rows, ks, keep=keep, engine=engine) for rows in sets]

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import NumericalError, UnknownName, UsageError
-from gen_eval.metrics.kernels import Kernel, find_kernel
-from gen_eval.metrics.mmd_sums import Gram, PairSums, Value, Variances, matched_rows, unbiased, witness
+from gen_eval.metrics.kernel.kernels import Kernel, find_kernel
+from gen_eval.metrics.kernel.sums import Gram, PairSums, Value, Variances, matched_rows, unbiased, witness
 from gen_eval.metrics.score import Score
 
 ESTIMATORS = ("unbiased", "biased")
@@ -51,8 +51,8 @@ def mmd(
     Args:
         generated: ``[n, d]`` rows.
         reference: ``[m, d]`` rows.
-        kernel: a name in :data:`~gen_eval.metrics.kernels.KERNELS`, or a kernel.
-        bandwidth: of a kernel that is named: see :func:`~gen_eval.metrics.kernels.find_kernel`.
+        kernel: a name in :data:`~gen_eval.metrics.kernel.kernels.KERNELS`, or a kernel.
+        bandwidth: of a kernel that is named: see :func:`~gen_eval.metrics.kernel.kernels.find_kernel`.
         estimator: ``"unbiased"``, which may be negative, or ``"biased"``, which pairs each row with itself too.
         scale: a factor of the value.
         normalize: whether rows are first scaled to unit length.

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from gen_eval.errors import TooFewImages, UsageError
-from gen_eval.metrics.frechet import frechet, frechet_infinity
-from gen_eval.metrics.gaussian import Gaussian
+from gen_eval.metrics.frechet.frechet import frechet, frechet_infinity
+from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.stats import Moments, Sample
 
 

@@ -11,7 +11,7 @@ from scipy.spatial.distance import cdist, pdist
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
 from gen_eval.errors import NumericalError, UnknownName, UsageError
-from gen_eval.metrics.kernels import (
+from gen_eval.metrics.kernel.kernels import (
     KERNELS,
     energy,
     find_kernel,

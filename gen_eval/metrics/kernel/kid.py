@@ -19,8 +19,8 @@ from torch import Tensor
 
 from gen_eval.errors import UsageError
 from gen_eval.metrics import linalg
-from gen_eval.metrics.kernels import polynomial
-from gen_eval.metrics.mmd_sums import LEAST_ROWS, Gram, Variances, matched_rows, unbiased
+from gen_eval.metrics.kernel.kernels import polynomial
+from gen_eval.metrics.kernel.sums import LEAST_ROWS, Gram, Variances, matched_rows, unbiased
 from gen_eval.metrics.score import Score
 
 

@@ -10,9 +10,9 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
-from gen_eval.metrics.frechet import frechet
-from gen_eval.metrics.frechet_classes import frechet_classes
-from gen_eval.metrics.gaussian import Gaussian
+from gen_eval.metrics.frechet.classes import frechet_classes
+from gen_eval.metrics.frechet.frechet import frechet
+from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.stats import Moments
 
 CLASSES = ("cat", "dog", "owl")

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import UsageError
-from gen_eval.metrics.ball_counts import Balls, Membership, count
-from gen_eval.metrics.manifold_errors import standard_errors
+from gen_eval.metrics.neighbors.ball_counts import Balls, Membership, count
+from gen_eval.metrics.neighbors.errors import standard_errors
 from gen_eval.metrics.score import Score
 
 

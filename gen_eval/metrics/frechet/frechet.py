@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
 from gen_eval.metrics import linalg
-from gen_eval.metrics.gaussian import Gaussian, couple, trace_of_root, trace_of_root_by_sqrtm
+from gen_eval.metrics.frechet.gaussian import Gaussian, couple, trace_of_root, trace_of_root_by_sqrtm
 from gen_eval.metrics.score import Score
 from gen_eval.stats import Moments
 

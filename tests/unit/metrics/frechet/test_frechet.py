@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
-from gen_eval.metrics.frechet import METHODS, frechet
-from gen_eval.metrics.gaussian import Gaussian
+from gen_eval.metrics.frechet.frechet import METHODS, frechet
+from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.stats import Moments
 
 TOLERANCE = 1e-8  # relative, of every method on every case

@@ -12,9 +12,9 @@ from scipy.stats import energy_distance
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
-from gen_eval.metrics.kernels import KERNELS, polynomial, rbf
-from gen_eval.metrics.mmd import mmd
-from gen_eval.metrics.mmd_sums import Gram, Variances
+from gen_eval.metrics.kernel.kernels import KERNELS, polynomial, rbf
+from gen_eval.metrics.kernel.mmd import mmd
+from gen_eval.metrics.kernel.sums import Gram, Variances
 
 N, M, DIM = 23, 31, 6
 DISTANCE_KERNELS = sorted(set(KERNELS) - {"polynomial"})

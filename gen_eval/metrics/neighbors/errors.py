@@ -24,7 +24,7 @@ import scipy.sparse
 import torch
 
 from gen_eval.metrics import linalg
-from gen_eval.metrics.ball_counts import Membership
+from gen_eval.metrics.neighbors.ball_counts import Membership
 
 _SPLITS = 64
 _AT_ONCE = 8  # splits handled together, which bounds memory

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, TooFewImages, UsageError
 from gen_eval.metrics import linalg
-from gen_eval.metrics.kernels import Kernel
+from gen_eval.metrics.kernel.kernels import Kernel
 from gen_eval.stats import non_finite
 
 # Rows and columns of a block of the Gram matrix: enough for fast products, little enough for the cache.

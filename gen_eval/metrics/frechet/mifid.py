@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gen_eval.errors import UsageError
 from gen_eval.metrics import linalg
-from gen_eval.metrics.frechet import frechet
-from gen_eval.metrics.gaussian import Gaussian
+from gen_eval.metrics.frechet.frechet import frechet
+from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.metrics.score import Score
 
 # Keeps the division from zero; the value of the Kaggle competition that the paper reports on.
@@ -42,7 +42,7 @@ def mifid(
         generated: moments and all rows of the generated features.
         reference: moments and all rows of the features of the training images.
         threshold: memorization distance from which on it does not matter, in (0, 1].
-        mean_dtype: as in :func:`gen_eval.metrics.frechet.frechet`.
+        mean_dtype: as in :func:`gen_eval.metrics.frechet.frechet.frechet`.
 
     Returns:
         ``mifid``, and the two distances it is made of as ``frechet`` and ``memorization_distance``; of each

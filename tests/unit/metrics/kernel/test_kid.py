@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from gen_eval.errors import NumericalError, TooFewImages, UsageError
-from gen_eval.metrics.kernels import polynomial
-from gen_eval.metrics.kid import kid
-from gen_eval.metrics.mmd import mmd
+from gen_eval.metrics.kernel.kernels import polynomial
+from gen_eval.metrics.kernel.kid import kid
+from gen_eval.metrics.kernel.mmd import mmd
 
 DIM = 24
-ENGINE = importlib.import_module("gen_eval.metrics.kid")  # the name is that of its function as well
+ENGINE = importlib.import_module("gen_eval.metrics.kernel.kid")  # the name is that of its function as well
 
 
 def rows(n, seed, dtype=torch.float64):

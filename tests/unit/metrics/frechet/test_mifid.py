@@ -11,10 +11,10 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
-from gen_eval.metrics import memorization
-from gen_eval.metrics.frechet import frechet
-from gen_eval.metrics.gaussian import Gaussian
-from gen_eval.metrics.memorization import mifid, nearest_cosine_distances
+from gen_eval.metrics.frechet import mifid as engine
+from gen_eval.metrics.frechet.frechet import frechet
+from gen_eval.metrics.frechet.gaussian import Gaussian
+from gen_eval.metrics.frechet.mifid import mifid, nearest_cosine_distances
 from gen_eval.stats import Moments
 
 D = 8
@@ -117,7 +117,7 @@ def test_order_of_rows_and_blocks_do_not_matter(monkeypatch):
     assert turned.values == pytest.approx(expected.values, rel=1e-9)
     assert turned.errors == pytest.approx(expected.errors, rel=1e-9)
     torch.testing.assert_close(turned.per_image["generated"].flip(0), expected.per_image["generated"])
-    monkeypatch.setattr(memorization, "_BLOCK", 37)
+    monkeypatch.setattr(engine, "_BLOCK", 37)
     blocked = mifid(fitted(NEAR), fitted(TRAINING))
     assert blocked.values == pytest.approx(expected.values, rel=1e-12)
 

@@ -1,0 +1,1 @@
+"""f-divergences by their variational bound and by the density-ratio trick."""

@@ -1,0 +1,1 @@
+"""How varied a set is by itself, and which known modes it reaches."""

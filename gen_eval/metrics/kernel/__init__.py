@@ -1,0 +1,1 @@
+"""Distances in the feature space of a kernel: MMD, KID, CMMD, energy distance."""

@@ -1,0 +1,1 @@
+"""Whether generated images are the training images over again."""

@@ -1,0 +1,97 @@
+"""What a row of the metric table is, and how engines are given the features they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from gen_eval.metrics.frechet.gaussian import Gaussian
+from gen_eval.metrics.score import Score
+from gen_eval.stats import Features
+
+
+def _at_least_two(role: str, dim: int, params: Mapping[str, Any]) -> int:
+    return 2
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of :data:`gen_eval.metrics.table.METRICS`.
+
+    Args:
+        name: what it is called.
+        compute: features by role, and the parameters by name, to a score.
+        better: its values that models are judged by, each ``"lower"`` or ``"higher"``; the metric's own first.
+        cite: the paper.
+        roles: the sets it compares.
+        params: its parameters and their defaults; protocols may set others.
+        tap: the features it looks at, where none are named.
+        by_rows: whether it is measured on feature rows, so that a set counts as many images as it has rows.
+        whole: the roles of which every feature row is needed, not a bounded sample.
+        by_class: the roles whose images need labels.
+        least_n: from role, feature dimension and parameters to the fewest images that it can bear.
+        version: raised whenever its numbers would move.
+    """
+
+    name: str
+    compute: Callable[..., Score]
+    better: Mapping[str, str]
+    cite: str
+    roles: tuple[str, ...] = ("generated", "reference")
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tap: str = "pool"
+    by_rows: bool = False
+    whole: tuple[str, ...] = ()
+    by_class: tuple[str, ...] = ()
+    least_n: Callable[[str, int, Mapping[str, Any]], int] = _at_least_two
+    version: int = 1
+
+
+# A subset of fewer rows than this tells no variance worth printing.
+_FEWEST_ROWS = 30
+
+
+def _gaussian(features: Features, ddof: int) -> Gaussian:
+    rows = None
+    if features.sample and features.sample.n >= min(_FEWEST_ROWS, features.n or _FEWEST_ROWS):
+        rows = features.sample.rows
+    return Gaussian(features.n, features.moments.mean, features.moments.cov(ddof), rows, ddof)
+
+
+def on_gaussians(engine: Callable[..., Score]) -> Callable[..., Score]:
+    """An engine that takes the two fitted Gaussians."""
+
+    def compute(features: Mapping[str, Features], *, ddof: int, **params: Any) -> Score:
+        return engine(*(_gaussian(features[role], ddof) for role in ("generated", "reference")), **params)
+
+    return compute
+
+
+def on_rows(engine: Callable[..., Score], *roles: str) -> Callable[..., Score]:
+    """An engine that takes the feature rows of each role, in the order of the images."""
+
+    def compute(features: Mapping[str, Features], **params: Any) -> Score:
+        return engine(*(_rows(features[role]) for role in roles), **params)
+
+    return compute
+
+
+def _rows(features: Features) -> Tensor:
+    assert features.sample is not None  # evaluation refuses statistics without rows for a metric of rows
+    return features.sample.in_order()
+
+
+def on_classes(engine: Callable[..., Score]) -> Callable[..., Score]:
+    """An engine that takes the Gaussians of each class, by name."""
+
+    def compute(features: Mapping[str, Features], *, ddof: int, **params: Any) -> Score:
+        sides = [
+            {name: _gaussian(part, ddof) for name, part in features[role].by_class().items()}
+            for role in ("generated", "reference")
+        ]
+        return engine(*sides, **params)
+
+    return compute

@@ -1,0 +1,1 @@
+"""Nearest neighbours, and the manifolds that balls to them make up: precision, recall, density, coverage."""

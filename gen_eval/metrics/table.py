@@ -1,0 +1,180 @@
+"""The table of metrics: a metric is a row that names a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gen_eval.metrics.frechet.classes import frechet_classes
+from gen_eval.metrics.frechet.frechet import frechet, frechet_infinity
+from gen_eval.metrics.frechet.mifid import mifid
+from gen_eval.metrics.inception_score import inception_score
+from gen_eval.metrics.kernel.kid import kid
+from gen_eval.metrics.kernel.mmd import mmd
+from gen_eval.metrics.metric import Metric, on_classes, on_gaussians, on_rows
+from gen_eval.metrics.neighbors.manifold import density_coverage, prdc, precision_recall, rarity, realism
+from gen_eval.metrics.score import Score
+
+_BOTH = ("generated", "reference")
+_FRECHET = {"ddof": 1, "mean_dtype": "float64"}
+_MMD = {
+    "kernel": "rbf",
+    "bandwidth": "median",
+    "estimator": "unbiased",
+    "scale": 1.0,
+    "normalize": False,
+    "permutations": 0,
+    "seed": 2020,
+}
+_GRETTON = "Gretton et al. 2012, JMLR 13:723"
+
+
+def _mmd_row(name: str, cite: str, **params: Any) -> Metric:
+    """A kernel two-sample row: they differ in their parameters alone."""
+    return Metric(
+        name,
+        on_rows(mmd, *_BOTH),
+        {"mmd2": "lower"},
+        cite,
+        params={**_MMD, **params},
+        by_rows=True,
+        least_n=lambda role, dim, params: 4,
+    )
+
+
+def _balls_row(engine: Callable[..., Score], better: Mapping[str, str], cite: str, **params: Any) -> Metric:
+    """A row of the k-NN manifolds, of sets with more images than k."""
+    return Metric(
+        engine.__name__.replace("_", "-"),
+        on_rows(engine, *_BOTH),
+        better,
+        cite,
+        params={**params, "engine": "auto"},
+        by_rows=True,
+        least_n=lambda role, dim, params: int(params["k"]) + 1,
+    )
+
+
+_KYNKAANNIEMI = "Kynkäänniemi et al. 2019, arXiv:1904.06991"
+_NAEEM = "Naeem et al. 2020, arXiv:2002.09797"
+_PRECISION_RECALL = {"precision": "higher", "recall": "higher"}
+_DENSITY_COVERAGE = {"density": "higher", "coverage": "higher"}
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "frechet",
+            on_gaussians(frechet),
+            {"frechet": "lower"},
+            "Heusel et al. 2017, arXiv:1706.08500",
+            params={**_FRECHET, "method": "auto"},
+        ),
+        Metric(
+            "frechet-inf",
+            on_gaussians(frechet_infinity),
+            {"frechet_inf": "lower"},
+            "Chong and Forsyth 2020, arXiv:1911.07023",
+            params={**_FRECHET, "points": 15, "smallest": 5000},
+            whole=("generated",),
+            least_n=lambda role, dim, params: 2 * dim + 2 if role == "generated" else 2,
+        ),
+        Metric(
+            "frechet-classes",
+            on_classes(frechet_classes),
+            {"frechet_classes": "lower"},
+            "Miyato and Koyama 2018, arXiv:1802.05637",
+            params=_FRECHET,
+            whole=_BOTH,
+            by_class=_BOTH,
+        ),
+        Metric(
+            "mifid",
+            on_gaussians(mifid),
+            {"mifid": "lower"},
+            "Bai et al. 2021, arXiv:2106.03062",
+            params={**_FRECHET, "threshold": 0.1},
+            whole=_BOTH,
+        ),
+        Metric(
+            "inception-score",
+            on_rows(inception_score, "generated"),
+            {"inception_score": "higher"},
+            "Salimans et al. 2016, arXiv:1606.03498",
+            roles=("generated",),
+            params={"splits": 10, "split_size": None, "shuffle": True, "seed": 2020},
+            tap="logits",
+            by_rows=True,
+            least_n=lambda role, dim, params: 2 * params["splits"],
+        ),
+        Metric(
+            "kid",
+            on_rows(kid, *_BOTH),
+            {"kid": "lower"},
+            "Bińkowski et al. 2018, arXiv:1801.01401",
+            params={
+                "subsets": 100,
+                "subset_size": 1000,
+                "degree": 3,
+                "gamma": None,
+                "coef0": 1.0,
+                "seed": 2020,
+            },
+            by_rows=True,
+            least_n=lambda role, dim, params: 4,
+        ),
+        _mmd_row("mmd", _GRETTON),
+        _mmd_row("mmd-polynomial", "Bińkowski et al. 2018, arXiv:1801.01401", kernel="polynomial"),
+        _mmd_row("mmd-laplace", _GRETTON, kernel="laplace"),
+        _mmd_row(
+            "mmd-rational-quadratic", "Bińkowski et al. 2018, arXiv:1801.01401", kernel="rational-quadratic"
+        ),
+        _mmd_row("mmd-mixture", "Li et al. 2015, arXiv:1502.02761", kernel="mixture"),
+        _mmd_row("energy-distance", "Székely and Rizzo 2013, JSPI 143:1249", kernel="energy"),
+        _mmd_row(
+            "cmmd",
+            "Jayasumana et al. 2024, arXiv:2401.09603",
+            bandwidth=10.0,
+            estimator="biased",
+            scale=1000.0,
+            normalize=True,
+        ),
+        _balls_row(
+            precision_recall, _PRECISION_RECALL, _KYNKAANNIEMI, k=3, inclusive=True, feature_dtype="float32"
+        ),
+        _balls_row(
+            density_coverage, _DENSITY_COVERAGE, _NAEEM, k=5, inclusive=False, feature_dtype="float32"
+        ),
+        _balls_row(
+            prdc,
+            {**_PRECISION_RECALL, **_DENSITY_COVERAGE},
+            _NAEEM,
+            k=5,
+            inclusive=False,
+            feature_dtype="float32",
+        ),
+        _balls_row(realism, {"realism": "higher"}, _KYNKAANNIEMI, k=3),
+        _balls_row(rarity, {"rarity": "higher"}, "Han et al. 2022, arXiv:2206.08549", k=3, inclusive=True),
+    )
+}
+
+# What the field calls a metric through an extractor: (metric, extractor, tap).
+ALIASES: dict[str, tuple[str, str, str]] = {
+    "fid": ("frechet", "inception", "pool"),
+    "fid-inf": ("frechet-inf", "inception", "pool"),
+    "sfid": ("frechet", "inception", "spatial"),
+    "fd": ("frechet", "inception", "pool"),
+    "intra-fid": ("frechet-classes", "inception", "pool"),
+    "mifid": ("mifid", "inception", "pool"),
+    "is": ("inception-score", "inception", "logits_unbiased"),
+    "kid": ("kid", "inception", "pool"),
+    "kid-full": ("mmd-polynomial", "inception", "pool"),
+    **{name: (name, "inception", "pool") for name in METRICS if name.startswith("mmd")},
+    "energy-distance": ("energy-distance", "inception", "pool"),
+    "cmmd": ("cmmd", "clip", "pool"),
+    "pr": ("precision-recall", "inception", "pool"),
+    "dc": ("density-coverage", "inception", "pool"),
+    "prdc": ("prdc", "inception", "pool"),
+    "realism": ("realism", "inception", "pool"),
+    "rarity": ("rarity", "inception", "pool"),
+}

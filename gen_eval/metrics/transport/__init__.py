@@ -1,0 +1,1 @@
+"""Optimal transport: exact, sliced, and bounds by a critic."""
