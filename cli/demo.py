@@ -137,12 +137,12 @@ def _measure(
 ) -> dict[str, Result]:
     """Each set against the reference, which is passed through the network once and kept as a file."""
     from gen_eval import store
-    from gen_eval.evaluation import compute
     from gen_eval.images import open_images
     from gen_eval.metrics import find_measure
     from gen_eval.planning import load_extractors, pick_device
     from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
     from gen_eval.results import require_comparable
+    from gen_eval.scoring import compute
     from gen_eval.summary import Request, Summary, summarize
 
     measure, protocol = find_measure("fid"), find_protocol(DEFAULT_PROTOCOL)

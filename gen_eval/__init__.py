@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gen_eval.errors import GenEvalError
-    from gen_eval.evaluation import evaluate, fid
+    from gen_eval.evaluation import Evaluation, evaluate, fid
     from gen_eval.images import open_images
     from gen_eval.metrics import METRICS
     from gen_eval.protocols import PROTOCOLS
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Names are loaded on first use: `import gen_eval` and `geneval --help` must not wait for torch.
 _HOMES = {
+    "Evaluation": "gen_eval.evaluation",
     "GenEvalError": "gen_eval.errors",
     "METRICS": "gen_eval.metrics",
     "PROTOCOLS": "gen_eval.protocols",
@@ -39,6 +40,7 @@ _HOMES = {
 __all__ = [
     "METRICS",
     "PROTOCOLS",
+    "Evaluation",
     "GenEvalError",
     "Result",
     "Summary",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,53 +12,30 @@ import torch
 from gen_eval.cache import FeatureCache
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Extractor
+from gen_eval.images import Images
 from gen_eval.labels import FOLDERS, Labels, read_labels
 from gen_eval.metrics import Measure, find_measure
 from gen_eval.planning import Plan, load_extractors, pick_device, rehearse, require_fit, role_in
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, Protocol, find_protocol
-from gen_eval.results import Result, SetInfo
+from gen_eval.results import Result
+from gen_eval.scoring import compute, compute_heldout
 from gen_eval.sources import Source, dim_of_vectors, open_source, settle
 from gen_eval.stats import Features
-from gen_eval.summary import Summary, made_with, require_whole, summarize
+from gen_eval.summary import Summary, require_whole, summarize
 
 _ROLES = ("generated", "reference", "heldout")
 DEFAULT_MEASURES = ("fid", "kid", "pr", "dc")
 
 
-def evaluate(
-    measures: str | Measure | Sequence[str | Measure] = DEFAULT_MEASURES,
-    *,
-    generated: Any,
-    reference: Any = None,
-    heldout: Any = None,
-    labels: Any = None,
-    protocol: str | Protocol = DEFAULT_PROTOCOL,
-    params: Mapping[str, Any] | None = None,
-    extractors: Mapping[str, Extractor] | None = None,
-    weights: str | Path | Mapping[str, str | Path] | None = None,
-    precision: str = "fp32",
-    device: str | torch.device | None = None,
-    n: int | None = None,
-    seed: int = 0,
-    rows: int | None = None,
-    reference_n: int | None = None,
-    batch_size: int | None = None,
-    workers: int | None = None,
-    skip_corrupt: bool = False,
-    cache: str | Path | None = None,
-    offline: bool | None = None,
-    progress: Progress = silent,
-) -> list[Result]:
-    """Measure generated images against a reference, all measures from one pass over each set.
-
-    Names, weights, sets and sizes are settled before the first image goes through a network.
+class Evaluation:
+    """Measures of any number of generated sets against one reference, which is passed through the networks once.
 
     Args:
         measures: names such as ``"fid"``, ``"kid"`` and ``"pr:dinov2"``; see :func:`gen_eval.metrics.find_measure`.
-        generated: images, as :func:`gen_eval.images.open_images` takes them; feature vectors, floating point
-            ``[n, d]``, for measures through ``identity``; a statistics file; a :class:`Summary`.
-        reference: the same; not needed by measures of the generated images alone.
+        reference: images, as :func:`gen_eval.images.open_images` takes them; feature vectors, floating point
+            ``[n, d]``, for measures through ``identity``; a statistics file; a :class:`Summary`. Not needed by
+            measures of the generated images alone.
         heldout: real images that the reference does not hold. Each measure is taken of them too, in the place
             of the generated ones: what a perfect generator would get.
         labels: for measures by class, as :func:`gen_eval.labels.read_labels` takes them: one source for all sets,
@@ -73,8 +49,6 @@ def evaluate(
             in the cache or fetched.
         precision: ``"fp32"``; or ``"tf32"`` or ``"bf16"``, faster and not comparable with it.
         device: such as ``"cuda"``; by default CUDA where there is one.
-        n: number of images asked of a ``generated`` that is a callable.
-        seed: seed of its first image. The draws of a metric have one of their own, ``params={"seed": ...}``.
         rows: the most feature rows kept of each set; by default all where a measure is made of them, and
             10,000 for error bars elsewhere. A measure that cannot do without all of them keeps them all.
         reference_n: number of images behind a ``{mu, sigma}`` file that does not say.
@@ -85,77 +59,171 @@ def evaluate(
         offline: never touch the network; by default as the environment says.
         progress: told of images and downloaded bytes as they are done.
 
+    Raises:
+        GenEvalError: see :mod:`gen_eval.errors`; the message says what to do.
+    """
+
+    def __init__(
+        self,
+        measures: str | Measure | Sequence[str | Measure] = DEFAULT_MEASURES,
+        *,
+        reference: Any = None,
+        heldout: Any = None,
+        labels: Any = None,
+        protocol: str | Protocol = DEFAULT_PROTOCOL,
+        params: Mapping[str, Any] | None = None,
+        extractors: Mapping[str, Extractor] | None = None,
+        weights: str | Path | Mapping[str, str | Path] | None = None,
+        precision: str = "fp32",
+        device: str | torch.device | None = None,
+        rows: int | None = None,
+        reference_n: int | None = None,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        skip_corrupt: bool = False,
+        cache: str | Path | None = None,
+        offline: bool | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        if isinstance(measures, (str, Measure)):
+            measures = [measures]
+        self._measures = [find_measure(measure) for measure in measures]
+        if not self._measures:
+            raise UsageError("no measures were asked for")
+        _require_range(
+            rows=(rows, 0), batch_size=(batch_size, 1), workers=(workers, 0), reference_n=(reference_n, 2)
+        )
+        self._params = params or {}
+        self._terms = find_protocol(protocol).with_params(
+            self._params, {measure.metric.name: measure.metric.params for measure in self._measures}
+        )
+        self._labels = labels
+        self._rows, self._reference_n, self._skip_corrupt = rows, reference_n, skip_corrupt
+        self._loading: dict[str, Any] = {
+            "own": extractors or {},
+            "weights": weights,
+            "precision": precision,
+            "device": pick_device(device),
+            "offline": offline,
+            "progress": progress,
+        }
+        self._observing: dict[str, Any] = {
+            "batch_size": batch_size,
+            "workers": workers,
+            "skip_corrupt": skip_corrupt,
+            "progress": progress,
+        }
+        self._observe = FeatureCache(Path(cache)).summarize if cache else summarize
+        given = {"reference": reference, "heldout": heldout}
+        self._sources = {role: open_source(each) for role, each in given.items() if each is not None}
+        self._plan: Plan | None = None
+        self._summaries: dict[str, Summary] = {}
+        self._of_heldout: list[Result | None] | None = None
+
+    def measure(self, generated: Any, *, n: int | None = None, seed: int = 0) -> list[Result]:
+        """Measure one set of generated images, all measures from one pass over it.
+
+        Names, weights, sets and sizes are settled before the first image goes through a network.
+
+        Args:
+            generated: what the reference may be; and a callable from seeds to images.
+            n: number of images asked of a callable.
+            seed: seed of its first image. The draws of a metric have one of their own, ``params={"seed": ...}``.
+
+        Returns:
+            A result for each measure, in their order.
+
+        Raises:
+            GenEvalError: see :mod:`gen_eval.errors`; the message says what to do.
+        """
+        sources = dict(self._sources)
+        if generated is not None:
+            sources["generated"] = open_source(generated, n=n, seed=seed)
+        plan = self._plan = self._plan or self._make_plan(sources)
+        self._summaries.pop("generated", None)
+        settled = {
+            role: self._summaries.get(role) or self._settle(role, source, plan)
+            for role, source in sources.items()
+            if plan.requests(role)
+        }
+        require_fit(plan, settled)
+        classes = _read_classes(self._measures, sources, self._labels)
+        if not self._skip_corrupt:
+            for source in settled.values():
+                if not isinstance(source, Summary):
+                    require_whole(source)
+        for role, source in settled.items():
+            self._summaries[role] = self._summarize(role, source, plan)
+        return self._compute(plan, classes)
+
+    def features(self, measure: Measure, role: str) -> Features:
+        """What a measure saw of a set, in the last measurement.
+
+        Args:
+            measure: one of those measured.
+            role: ``"generated"``, ``"reference"`` or ``"heldout"``.
+
+        Raises:
+            UsageError: if nothing was measured yet.
+        """
+        if self._plan is None:
+            raise UsageError("there are no features before the first measurement")
+        spec = self._plan.extractors[measure.extractor].spec(measure.tap)
+        return self._summaries[role].require(spec, measure.tap)
+
+    def _make_plan(self, sources: Mapping[str, Source]) -> Plan:
+        dim = dim_of_vectors(list(sources.values()))
+        extractors = load_extractors(self._measures, self._terms, dim=dim, **self._loading)
+        plan = Plan(self._measures, extractors, self._terms, row_limit=self._rows)
+        if self._params:
+            rehearse(plan, self._params)
+        return plan
+
+    def _settle(self, role: str, source: Source, plan: Plan) -> Images | Summary:
+        return settle(source, plan.requests(role), n=self._reference_n if role == "reference" else None)
+
+    def _summarize(self, role: str, source: Images | Summary, plan: Plan) -> Summary:
+        if isinstance(source, Summary):
+            return source
+        return self._observe(source, plan.requests(role), rows=plan.rows(role), **self._observing)
+
+    def _compute(self, plan: Plan, classes: Mapping[str, Labels]) -> list[Result]:
+        terms = [
+            (measure, plan.extractors[measure.extractor], self._summaries, self._terms)
+            for measure in self._measures
+        ]
+        if self._of_heldout is None:  # the same for every generated set
+            self._of_heldout = [compute_heldout(*each, labels=classes) for each in terms]
+        return [
+            replace(compute(*each, labels=classes), heldout=heldout)
+            for each, heldout in zip(terms, self._of_heldout, strict=True)
+        ]
+
+
+def evaluate(
+    measures: str | Measure | Sequence[str | Measure] = DEFAULT_MEASURES,
+    *,
+    generated: Any,
+    n: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> list[Result]:
+    """Measure generated images against a reference, all measures from one pass over each set.
+
+    Args:
+        measures: names such as ``"fid"``, ``"kid"`` and ``"pr:dinov2"``.
+        generated: images, vectors, a statistics file, or a callable from seeds to images.
+        n: number of images asked of a callable.
+        seed: seed of its first image.
+        options: ``reference``, ``heldout``, and all else that :class:`Evaluation` takes.
+
     Returns:
         A result for each measure, in their order.
 
     Raises:
         GenEvalError: see :mod:`gen_eval.errors`; the message says what to do.
     """
-    if isinstance(measures, (str, Measure)):
-        measures = [measures]
-    wanted = [find_measure(measure) for measure in measures]
-    if not wanted:
-        raise UsageError("no measures were asked for")
-    _require_range(
-        rows=(rows, 0), batch_size=(batch_size, 1), workers=(workers, 0), reference_n=(reference_n, 2)
-    )
-    terms = find_protocol(protocol).with_params(
-        params or {}, {measure.metric.name: measure.metric.params for measure in wanted}
-    )
-    given = {"reference": reference, "generated": generated, "heldout": heldout}
-    sources = {
-        role: open_source(source, n=n if role == "generated" else None, seed=seed)
-        for role, source in given.items()
-        if source is not None
-    }
-    plan = Plan(
-        wanted,
-        load_extractors(
-            wanted,
-            terms,
-            own=extractors or {},
-            weights=weights,
-            precision=precision,
-            dim=dim_of_vectors(list(sources.values())),
-            device=pick_device(device),
-            offline=offline,
-            progress=progress,
-        ),
-        terms,
-        row_limit=rows,
-    )
-    if params:
-        rehearse(plan, params)
-    settled = {
-        role: settle(source, plan.requests(role), n=reference_n if role == "reference" else None)
-        for role, source in sources.items()
-        if plan.requests(role)
-    }
-    require_fit(plan, settled)
-    classes = _read_classes(wanted, sources, labels)
-    observe = FeatureCache(Path(cache)).summarize if cache else summarize
-    if not skip_corrupt:
-        for source in settled.values():
-            if not isinstance(source, Summary):
-                require_whole(source)
-    summaries = {
-        role: source
-        if isinstance(source, Summary)
-        else observe(
-            source,
-            plan.requests(role),
-            rows=plan.rows(role),
-            batch_size=batch_size,
-            workers=workers,
-            skip_corrupt=skip_corrupt,
-            progress=progress,
-        )
-        for role, source in settled.items()
-    }
-    return [
-        compute(measure, plan.extractors[measure.extractor], summaries, terms, labels=classes)
-        for measure in wanted
-    ]
+    return Evaluation(measures, **options).measure(generated, n=n, seed=seed)
 
 
 def fid(real: Any, fake: Any, **options: Any) -> Result:
@@ -167,85 +235,6 @@ def fid(real: Any, fake: Any, **options: Any) -> Result:
         options: as :func:`evaluate` takes them.
     """
     return evaluate(["fid"], generated=fake, reference=real, **options)[0]
-
-
-def compute(
-    measure: Measure,
-    extractor: Extractor,
-    summaries: Mapping[str, Summary],
-    protocol: Protocol,
-    *,
-    labels: Mapping[str, Labels] | None = None,
-) -> Result:
-    """One measure from summaries that were made for it; with one of ``heldout``, its result is attached.
-
-    Raises:
-        IncomparableError: if a summary was measured on other terms.
-    """
-    heldout = _of_heldout(measure, extractor, summaries, protocol, labels or {})
-    started = time.perf_counter()
-    metric, spec = measure.metric, extractor.spec(measure.tap)
-    summaries = {role: summaries[role] for role in metric.roles}
-    features = {role: summary.require(spec, measure.tap) for role, summary in summaries.items()}
-    if labels:
-        features |= {role: _with_classes(features[role], labels[role]) for role in metric.by_class}
-    params = protocol.params_for(metric.name, metric.params)
-    score = metric.compute(features, **params)
-    return Result(
-        measure=measure.name,
-        metric=metric.name,
-        version=metric.version,
-        better=metric.better,
-        params=params,
-        protocol=protocol.name,
-        spec=spec,
-        tap=measure.tap,
-        sets={role: _info(summaries[role], features[role], metric.by_rows) for role in metric.roles},
-        values=score.values,
-        errors=score.errors,
-        biases=score.biases,
-        warnings=(*score.warnings, *_set_warnings(summaries, features, metric.by_rows)),
-        cite=metric.cite,
-        made_with=made_with(extractor.device),
-        seconds=time.perf_counter() - started,
-        contributions=_by_index(score.contributions, features, metric.by_rows),
-        per_image=_by_index(score.per_image, features, metric.by_rows),
-        heldout=heldout,
-    )
-
-
-def _of_heldout(
-    measure: Measure,
-    extractor: Extractor,
-    summaries: Mapping[str, Summary],
-    protocol: Protocol,
-    labels: Mapping[str, Labels],
-) -> Result | None:
-    """The measure of the held-out images in the place of the generated, unless it knows of them itself."""
-    if "heldout" not in summaries or "heldout" in measure.metric.roles:
-        return None
-    moved = {**summaries, "generated": summaries["heldout"]}
-    moved_labels = {**labels, "generated": labels["heldout"]} if "heldout" in labels else labels
-    del moved["heldout"]
-    return compute(measure, extractor, moved, protocol, labels=moved_labels)
-
-
-def _by_index(
-    numbers: Mapping[str, torch.Tensor], features: Mapping[str, Features], in_order: bool
-) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """By role, the numbers of single images beside the images' indices.
-
-    Args:
-        numbers: by role, ``[k]``.
-        features: by role, those that the metric saw.
-        in_order: whether it saw the rows in the order of the images, or as the sample holds them.
-    """
-    samples = {role: features[role].sample for role in numbers}
-    return {
-        role: (sample.index.sort().values if in_order else sample.index, numbers[role])
-        for role, sample in samples.items()
-        if sample is not None
-    }
 
 
 def _require_range(**arguments: tuple[int | None, int]) -> None:
@@ -279,38 +268,3 @@ def _read_classes(
         chosen = by_role.get(role) if by_role is not None else labels
         found[role] = read_labels(FOLDERS if chosen is None else chosen, source)
     return found
-
-
-def _with_classes(features: Features, labels: Labels) -> Features:
-    assert features.sample is not None  # every row of a measure by class is kept
-    return replace(features, classes=tuple(labels.of[index] for index in features.sample.index.tolist()))
-
-
-def _info(summary: Summary, features: Features, by_rows: bool) -> SetInfo:
-    n = features.sample.n if by_rows and features.sample else features.n
-    return SetInfo(summary.name, summary.digest, n, len(summary.skipped), summary.notes, summary.claimed)
-
-
-def _set_warnings(
-    summaries: Mapping[str, Summary], features: Mapping[str, Features], by_rows: bool
-) -> list[str]:
-    lines = []
-    digests = [summary.digest for summary in summaries.values()]
-    if any(digests.count(digest) > 1 for digest in digests if digest):
-        lines.append("both sets hold the same images, to the last byte")
-    for role, summary in summaries.items():
-        sample, n = features[role].sample, features[role].n
-        if by_rows and sample and sample.n != n:
-            lines.append(f"of the {n} images of {summary.name}, a uniform sample of {sample.n} was measured")
-        if summary.claimed:
-            lines.append(
-                f"the {role} statistics are of another tool, which does not record what they were measured with: "
-                "that they fit this protocol is your claim, and the error bar takes them as exact"
-            )
-        if summary.skipped:
-            names = ", ".join(label for label, _ in summary.skipped[:3])
-            more = ", ..." if len(summary.skipped) > 3 else ""
-            lines.append(
-                f"{len(summary.skipped)} corrupt files of {summary.name} were left out: {names}{more}"
-            )
-    return lines

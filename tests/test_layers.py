@@ -48,10 +48,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "sources": ("errors", "stats", "images", "extractors", "summary", "store"),
     "results": ("errors", "spec"),
     "planning": (*BASE, "stats", "metrics", "images", "extractors", "summary", "protocols"),
+    "scoring": ("stats", "metrics", "extractors", "labels", "summary", "results", "protocols"),
     "evaluation": (
         *BASE,
         *("stats", "metrics", "images", "extractors", "labels", "summary", "cache"),
-        *("sources", "results", "protocols", "planning"),
+        *("sources", "results", "protocols", "planning", "scoring"),
     ),
 }
 TABLE = ([], ["metric"], ["table"])

@@ -11,11 +11,11 @@ import peers
 import pytest
 import torch
 
-from gen_eval.evaluation import compute
 from gen_eval.metrics import find_measure
 from gen_eval.metrics.frechet.frechet import frechet
 from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.protocols import find_protocol
+from gen_eval.scoring import compute
 from gen_eval.stats import Moments
 
 PROTOCOLS = ("pytorch-fid", "torch-fidelity", "clean-fid", "clean-fid-legacy-pytorch")
