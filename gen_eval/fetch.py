@@ -1,9 +1,10 @@
 """From (sources, sha256) to a verified file on this machine.
 
 A file may be had from several places: a plain https address, a member of a wheel on a package index, a
-member of an npm tarball. Package indexes reach machines that plain hosts do not (clusters with a mirror,
-CI), so they are sources of their own. Whatever is returned has been checked against its sha256 on this
-very call, except for a file that the user names in the asset's environment variable.
+member of an npm tarball; several files of one place are joined. Package indexes reach machines that plain
+hosts do not (clusters with a mirror, CI), so they are sources of their own. Whatever is returned has been
+checked against its sha256 on this very call, except for a file that the user names in the asset's
+environment variable.
 """
 
 from __future__ import annotations
@@ -20,11 +21,23 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
-from gen_eval.download import Https, Npm, Source, UnreachableError, Wheel, download
+from gen_eval.download import Https, HttpsFiles, Npm, Source, UnreachableError, Wheel, download
 from gen_eval.errors import ChecksumMismatch, FetchError, UsageError
 from gen_eval.progress import Progress, silent
 
-__all__ = ["Asset", "Https", "Npm", "Wheel", "add", "cache_dir", "cached", "fetch", "find", "verify"]
+__all__ = [
+    "Asset",
+    "Https",
+    "HttpsFiles",
+    "Npm",
+    "Wheel",
+    "add",
+    "cache_dir",
+    "cached",
+    "fetch",
+    "find",
+    "verify",
+]
 
 _CHUNK = 1 << 18
 
@@ -169,7 +182,7 @@ def _lock(asset: Asset) -> FileLock:
 def _installed(asset: Asset) -> Path | None:
     """The file of a wheel that is installed; one of another version with another content is passed over."""
     for source in asset.sources:
-        if not isinstance(source, Wheel):
+        if not isinstance(source, Wheel) or not isinstance(source.member, str):
             continue
         try:
             located = importlib.metadata.distribution(source.package).locate_file(source.member)
@@ -217,7 +230,7 @@ def _download(asset: Asset, progress: Progress) -> Path:
     reasons: list[tuple[Source, str]] = []
     silent_hosts: set[str] = set()
     for source in asset.sources:
-        host = urlsplit(source.url).netloc if isinstance(source, Https) else ""
+        host = urlsplit(source.url).netloc if isinstance(source, (Https, HttpsFiles)) else ""
         if host in silent_hosts:
             reasons.append((source, f"not tried, as {host} does not answer"))
             continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import tarfile
 
@@ -11,6 +13,7 @@ import pytest
 from gen_eval import datasets
 from gen_eval.datasets import DATASETS, load
 from gen_eval.errors import FetchError, UnknownName, UsageError
+from gen_eval.fetch import fetch
 
 
 def real(name, split):
@@ -85,6 +88,44 @@ def test_official_cifar10_layout(tmp_path, monkeypatch):
     assert data.images[0, 0, 1].tolist() == [200, 12, 13]
 
 
+def idx(values):
+    """An IDX file of bytes, compressed."""
+    head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">i4").tobytes()
+    return gzip.compress(head + values.astype(np.uint8).tobytes())
+
+
+@pytest.fixture
+def own_fashion_mnist(tmp_path, monkeypatch):
+    """Two images to train on and one to test on."""
+    small = DATASETS["fashion-mnist"]
+    sizes = {"train": 2, "test": 1}
+    small = datasets.DatasetSource(small.asset, sizes, small.shape, small.classes, small.read)
+    monkeypatch.setitem(DATASETS, "fashion-mnist", small)
+    monkeypatch.setenv("GEN_EVAL_FASHION_MNIST", str(tmp_path / "own.gz"))
+    images = np.arange(3 * 784).reshape(3, 28, 28) % 251
+    files = [idx(images[:2]), idx(np.array([3, 1])), idx(images[2:]), idx(np.array([7]))]
+    (tmp_path / "own.gz").write_bytes(b"".join(files))
+    return tmp_path / "own.gz", images
+
+
+def test_joined_files_of_fashion_mnist(own_fashion_mnist):
+    _, images = own_fashion_mnist
+    data = load("fashion-mnist", "all")
+    assert np.array_equal(data.images[..., 0], images)
+    assert data.labels.tolist() == [3, 1, 7]
+    test = load("fashion-mnist", "test")
+    assert np.array_equal(test.images[..., 0], images[2:])
+    assert [test.classes[label] for label in test.labels] == ["Sneaker"]
+
+
+@pytest.mark.parametrize("kept", [slice(-20), slice(400), slice(0)], ids=["its end", "most", "all"])
+def test_fashion_mnist_cut_short_is_refused(own_fashion_mnist, kept):
+    path, _ = own_fashion_mnist
+    path.write_bytes(path.read_bytes()[kept])
+    with pytest.raises(FetchError, match="cannot be read as fashion-mnist"):
+        load("fashion-mnist", "test")
+
+
 @pytest.mark.network
 def test_mnist_5k():
     data = real("mnist-5k", "all")
@@ -122,3 +163,34 @@ def test_cifar10():
     test = load("cifar10", "test")
     assert np.array_equal(test.images, data.images[50_000:])
     assert np.array_equal(test.labels, data.labels[50_000:])
+
+
+# Of the four files, as the authors publish them and torchvision checks them.
+FASHION_MNIST_MD5 = [
+    "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "25c81989df183df01b3e8a0aad5dffbe",
+    "bef4ecab320f06d8554ea6380940ec79",
+    "bb300cfdad3c16e7a12a480ee83cd310",
+]
+
+
+@pytest.mark.network
+def test_fashion_mnist():
+    data = real("fashion-mnist", "all")
+    train = data.images[:60_000] / np.float32(255)
+    assert (train.mean(), train.std()) == pytest.approx((0.2860, 0.3530), abs=1e-4)  # as is often quoted
+    assert np.bincount(data.labels[:60_000]).tolist() == [6000] * 10
+    assert np.bincount(data.labels[60_000:]).tolist() == [1000] * 10
+    assert [data.classes[label] for label in data.labels[:2]] == ["Ankle boot", "T-shirt/top"]
+
+
+@pytest.mark.network
+def test_fashion_mnist_is_the_four_published_files():
+    """Cut where the next file begins, each has the md5 of the original."""
+    real("fashion-mnist", "test")
+    joined = fetch(DATASETS["fashion-mnist"].asset).read_bytes()
+    sizes = [26_421_880, 29_515, 4_422_102, 5_148]
+    ends = np.cumsum(sizes)
+    assert ends[-1] == len(joined)
+    files = [joined[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    assert [hashlib.md5(file).hexdigest() for file in files] == FASHION_MNIST_MD5

@@ -21,7 +21,7 @@ import pytest
 from gen_eval import download
 from gen_eval import fetch as fetching
 from gen_eval.errors import ChecksumMismatch, FetchError, UsageError
-from gen_eval.fetch import Asset, Https, Npm, Wheel, fetch
+from gen_eval.fetch import Asset, Https, HttpsFiles, Npm, Wheel, fetch
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB, several chunks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -163,6 +163,27 @@ def test_error_names_every_source_its_reason_and_the_cure(server, cache):
     assert "GEN_EVAL_THING" in lines[3]
     assert lines[4] == "Ask a friend."
     assert fetching.cached(asset) == []
+    assert not leftovers(cache)
+
+
+TWICE = hashlib.sha256(CONTENT * 2).hexdigest()
+
+
+def test_files_of_a_folder_are_joined_in_their_order(server, cache):
+    calls = []
+    asset = asset_of(HttpsFiles(f"{server.url}/cut", ("a.bin", "b.bin"), TWICE))
+    path = fetch(asset, progress=lambda *call: calls.append(call))
+    assert path == cache / "thing" / f"{TWICE[:12]}-cut"
+    assert path.read_bytes() == CONTENT * 2
+    assert [asked for _, asked in server.requests] == [None, f"bytes={len(CONTENT) // 2}-"] * 2
+    assert [call[1] for call in calls] == sorted(call[1] for call in calls)
+    assert calls[-1] == ("thing", 2 * len(CONTENT), 2 * len(CONTENT), "byte")
+    assert fetch(asset, offline=True) == path
+
+
+def test_a_file_missing_from_a_folder_is_named(server, cache):
+    with pytest.raises(FetchError, match=r"(?s)/missing/a\.bin and 1 more: the server answers 404"):
+        fetch(asset_of(HttpsFiles(f"{server.url}/missing", ("a.bin", "b.bin"), TWICE)))
     assert not leftovers(cache)
 
 
@@ -347,6 +368,12 @@ def test_member_from_a_package_index(index, source):
     assert index[0][-1] in ("fake-pkg==1.0", "fake-pkg@1.0")
 
 
+def test_members_of_a_wheel_are_joined(index, cache):
+    source = Wheel("fake-pkg", "1.0", ("fake_pkg/thing.bin", "fake_pkg/thing.bin"), TWICE)
+    assert fetch(asset_of(source)) == cache / "thing" / f"{TWICE[:12]}-fake_pkg"
+    assert cache.joinpath("thing", f"{TWICE[:12]}-fake_pkg").read_bytes() == CONTENT * 2
+
+
 def test_npm_tarball_itself(index):
     with pytest.raises(FetchError, match="its sha256 is"):
         fetch(asset_of(Npm("fake-pkg", "1.0", None, SHA256)))
@@ -354,9 +381,10 @@ def test_npm_tarball_itself(index):
 
 
 @pytest.mark.parametrize("kind", [Wheel, Npm])
-def test_member_that_is_not_in_the_package(index, kind):
+def test_member_that_is_not_in_the_package(index, cache, kind):
     with pytest.raises(FetchError, match=r"absent\.bin"):
         fetch(asset_of(kind("fake-pkg", "1.0", "absent.bin", SHA256)))
+    assert not leftovers(cache)
 
 
 def test_reasons_of_a_missing_pip_and_npm(monkeypatch):
