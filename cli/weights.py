@@ -44,7 +44,7 @@ def list_() -> None:
 )
 @click.option("--offline", is_flag=True, help="Never use the network.")
 def fetch(name: str, head: bool, offline: bool) -> None:
-    """Fetch the weights of the extractor NAME, inception by default, if they are not on this machine yet."""
+    """Fetch the weights of NAME, inception by default, if they are not on this machine yet."""
     from gen_eval import fetch as fetching
     from gen_eval.extractors.inception_weights import WEIGHTS_WITH_HEAD
 
@@ -86,8 +86,9 @@ def _assets() -> dict[str, Asset]:
     """The weights that have a place in the cache, by extractor."""
     from gen_eval.extractors import efficientnet_lite
     from gen_eval.extractors.inception_weights import WEIGHTS
+    from gen_eval.extractors.lpips_weights import WEIGHTS as LPIPS
 
-    return {INCEPTION: WEIGHTS, **{asset.name: asset for asset in efficientnet_lite.WEIGHTS}}
+    return {INCEPTION: WEIGHTS, **{asset.name: asset for asset in efficientnet_lite.WEIGHTS}, "lpips": LPIPS}
 
 
 def _asset(name: str) -> Asset:
