@@ -1,0 +1,115 @@
+"""``geneval truncation``: each metric along psi, from a set of images for each psi."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import extraction_options, parse_params
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gen_eval.truncation import Point
+
+
+def _by_psi(context: click.Context, argument: click.Parameter, given: tuple[str, ...]) -> dict[float, str]:
+    sets: dict[float, str] = {}
+    for each in given:
+        psi, _, name = each.partition("=")
+        try:
+            sets[float(psi)] = name
+        except ValueError:
+            name = ""
+        if not name:
+            raise click.BadParameter(f"{each}: expected PSI=SET, such as 0.7=samples-0.7", context, argument)
+    if len(sets) < len(given):
+        raise click.BadParameter("a psi was given twice", context, argument)
+    return sets
+
+
+@click.command()
+@click.argument("real")
+@click.argument("fakes", nargs=-1, required=True, metavar="PSI=FAKE...", callback=_by_psi)
+@click.option(
+    "-m",
+    "--measure",
+    "measures",
+    multiple=True,
+    metavar="MEASURE",
+    help="As in `geneval evaluate`; more than once for several. By default pr and fid.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="[METRIC.]NAME=VALUE",
+    help="A metric's parameter, such as k=5 or kid.subsets=50.",
+)
+@click.option("--seed", type=int, help="Of every draw a metric makes; the same as --set seed=N.")
+@click.option("--rows", type=click.IntRange(0), help="The most feature rows to keep of a set.")
+@click.option("--cache", help="Folder to keep features in, and find them.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a psi and measure on standard output.")
+@extraction_options
+def truncation(
+    real: str,
+    fakes: dict[float, str],
+    measures: tuple[str, ...],
+    settings: tuple[str, ...],
+    seed: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure the images of one generator at several truncations psi against the images REAL.
+
+    Such as: geneval truncation real/ 1=samples-1/ 0.7=samples-0.7/ 0.5=samples-0.5/. REAL and each FAKE are what
+    every verb takes; REAL is passed through the networks once. Each FAKE has the same number of images.
+    """
+    from gen_eval.truncation import truncation_curve
+
+    from .allocator import keep_freed_memory
+    from .console import progress_bar
+
+    params = parse_params(settings)
+    if seed is not None:
+        params["seed"] = seed
+    keep_freed_memory()
+    with progress_bar() as progress:
+        points = truncation_curve(
+            fakes.__getitem__,
+            reference=real,
+            measures=measures or ("pr", "fid"),
+            psis=list(fakes),
+            params=params,
+            progress=progress,
+            **options,
+        )
+    if as_json:
+        for point in points:
+            for line in point.json_lines():
+                click.echo(line)
+    else:
+        _show(points)
+
+
+def _show(points: Sequence[Point]) -> None:
+    from rich.table import Table
+
+    from .console import print_table, show_terms, warn
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("psi", *points[0].values):
+        table.add_column(heading, justify="right")
+    for point in points:
+        cells = [
+            f"{value:.4g}" + ("" if error is None else f" ± {error:.2g}")
+            for value, error in point.values.values()
+        ]
+        table.add_row(f"{point.psi:g}", *cells)
+    print_table(table)
+    show_terms(points[0].results)
+    for warning in dict.fromkeys(
+        text for point in points for each in point.results for text in each.warnings
+    ):
+        warn(warning)

@@ -1,0 +1,61 @@
+"""``geneval truncation``: a set for each psi, one reference."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+def first_of(folder, count, to):
+    to.mkdir()
+    for path in sorted(folder.iterdir())[:count]:
+        (to / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+def test_a_table_has_a_line_a_psi_and_json_one_a_measure(run, sets, tmp_path):
+    near = first_of(sets.real, 10, tmp_path / "near")
+    given = ("truncation", sets.real, f"1={sets.fake}", f"0.5={near}", "--workers", "0")
+    done = run(*given)
+    assert done.code == 0, done.err
+    heading, first, second = done.out.splitlines()[:3]
+    assert heading.split() == ["psi", "precision", "recall", "fid"]
+    assert (first.split()[0], second.split()[0]) == ("1", "0.5")
+    assert first.count("±") == 3
+    assert "reference  " in done.out
+    lines = [json.loads(line) for line in run(*given, "--json").out.splitlines()]
+    assert [(line["psi"], line["measure"]) for line in lines] == [
+        (psi, measure) for psi in (1.0, 0.5) for measure in ("pr", "fid")
+    ]
+    assert lines[3]["value"] < lines[1]["value"] / 2
+
+
+def test_measures_parameters_and_seed_reach_the_metrics(run, sets):
+    done = run(
+        *("truncation", sets.real, f"1={sets.fake}", "-m", "kid", "--set", "subsets=3", "--seed", 7, "--json")
+    )
+    assert done.code == 0, done.err
+    (line,) = map(json.loads, done.out.splitlines())
+    assert (line["measure"], line["params"]["subsets"], line["params"]["seed"]) == ("kid", 3, 7)
+
+
+@pytest.mark.parametrize("argument", ["fake", "high=fake", "1=", "=fake"])
+def test_a_set_without_psi_is_refused(run, sets, argument):
+    done = run("truncation", sets.real, argument)
+    assert (done.code, done.out) == (2, "")
+    assert "expected PSI=SET" in done.err
+
+
+def test_a_psi_twice_and_none_at_all_are_refused(run, sets):
+    assert "given twice" in run("truncation", sets.real, f"1={sets.fake}", f"1.0={sets.real}").err
+    assert run("truncation", sets.real).code == 2
+    done = run("truncation", sets.real, f"-0.5={sets.fake}")
+    assert done.code != 0
+
+
+def test_sets_of_different_sizes_are_refused(run, sets, tmp_path):
+    few = first_of(sets.fake, 9, tmp_path / "few")
+    done = run("truncation", sets.real, f"1={sets.fake}", f"0.5={few}")
+    assert (done.code, done.out) == (1, "")
+    assert "generated n: 10 against 9" in done.err
