@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gen_eval.metrics.frechet.gaussian import Gaussian
@@ -93,5 +94,24 @@ def on_classes(engine: Callable[..., Score]) -> Callable[..., Score]:
             for role in ("generated", "reference")
         ]
         return engine(*sides, **params)
+
+    return compute
+
+
+def on_modes(engine: Callable[..., Score]) -> Callable[..., Score]:
+    """An engine that takes the generated rows, and the centre, scale and frequency of each class of the reference.
+
+    The scale of a class is the root of the mean squared distance of its rows to their mean.
+    """
+
+    def compute(features: Mapping[str, Features], **params: Any) -> Score:
+        modes = [part.moments for part in features["reference"].by_class().values()]
+        return engine(
+            _rows(features["generated"]),
+            torch.stack([mode.mean for mode in modes]),
+            torch.stack([mode.cov().trace().sqrt() for mode in modes]),
+            weights=modes[0].mean.new_tensor([mode.n for mode in modes]),
+            **params,
+        )
 
     return compute

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gen_eval.metrics.diversity.classes import class_balance, class_entropy
+from gen_eval.metrics.diversity.modes import mode_coverage
+from gen_eval.metrics.diversity.pairwise import pairwise_distance
+from gen_eval.metrics.diversity.vendi import vendi
 from gen_eval.metrics.frechet.classes import frechet_classes
 from gen_eval.metrics.frechet.frechet import frechet, frechet_infinity
 from gen_eval.metrics.frechet.mifid import mifid
 from gen_eval.metrics.inception_score import inception_score
 from gen_eval.metrics.kernel.kid import kid
 from gen_eval.metrics.kernel.mmd import mmd
-from gen_eval.metrics.metric import Metric, on_classes, on_gaussians, on_rows
+from gen_eval.metrics.metric import Metric, on_classes, on_gaussians, on_modes, on_rows
 from gen_eval.metrics.neighbors.manifold import density_coverage, prdc, precision_recall, rarity, realism
 from gen_eval.metrics.score import Score
+from gen_eval.metrics.transport.exact import wasserstein
+from gen_eval.metrics.transport.sliced import sliced_wasserstein
 
 _BOTH = ("generated", "reference")
 _FRECHET = {"ddof": 1, "mean_dtype": "float64"}
@@ -155,6 +161,71 @@ METRICS: dict[str, Metric] = {
         ),
         _balls_row(realism, {"realism": "higher"}, _KYNKAANNIEMI, k=3),
         _balls_row(rarity, {"rarity": "higher"}, "Han et al. 2022, arXiv:2206.08549", k=3, inclusive=True),
+        Metric(
+            "wasserstein",
+            on_rows(wasserstein, *_BOTH),
+            {"wasserstein": "lower", "debiased": "lower"},
+            "del Barrio and Loubes 2019, arXiv:1705.01299",
+            params={"p": 1.0, "seed": 2020},
+            by_rows=True,
+            least_n=lambda role, dim, params: 8,
+        ),
+        Metric(
+            "sliced-wasserstein",
+            on_rows(sliced_wasserstein, *_BOTH),
+            {"sliced_wasserstein": "lower"},
+            "Bonneel et al. 2015, JMIV 51:22",
+            params={"p": 1.0, "projections": 1000, "seed": 2020},
+            by_rows=True,
+            least_n=lambda role, dim, params: 4,
+        ),
+        Metric(
+            "vendi",
+            on_rows(vendi, "generated"),
+            {"vendi": "higher"},
+            "Friedman and Dieng 2023, arXiv:2210.02410",
+            roles=("generated",),
+            params={"q": 1.0, "kernel": "linear", "bandwidth": "median"},
+            by_rows=True,
+        ),
+        Metric(
+            "pairwise-distance",
+            on_rows(pairwise_distance, "generated"),
+            {"pairwise_distance": "higher"},
+            "Hoeffding 1948, Ann. Math. Stat. 19:293",
+            roles=("generated",),
+            params={"squared": False},
+            by_rows=True,
+            least_n=lambda role, dim, params: 4,
+        ),
+        Metric(
+            "class-entropy",
+            on_rows(class_entropy, "generated"),
+            {"class_entropy": "higher", "effective_classes": "higher"},
+            "Miller 1955, Note on the bias of information estimates",
+            roles=("generated",),
+            tap="logits",
+            by_rows=True,
+        ),
+        Metric(
+            "class-balance",
+            on_rows(class_balance, *_BOTH),
+            {"class_kl": "lower"},
+            "Pearson 1900, Phil. Mag. 50:157",
+            params={"permutations": 999, "seed": 2020},
+            tap="logits",
+            by_rows=True,
+        ),
+        Metric(
+            "mode-coverage",
+            on_modes(mode_coverage),
+            {"modes_covered": "higher", "high_quality": "higher", "mode_kl": "lower"},
+            "Srivastava et al. 2017, arXiv:1705.07761",
+            params={"reach": 2.0},
+            whole=("reference",),
+            by_rows=True,
+            by_class=("reference",),
+        ),
     )
 }
 
@@ -165,16 +236,17 @@ ALIASES: dict[str, tuple[str, str, str]] = {
     "sfid": ("frechet", "inception", "spatial"),
     "fd": ("frechet", "inception", "pool"),
     "intra-fid": ("frechet-classes", "inception", "pool"),
-    "mifid": ("mifid", "inception", "pool"),
     "is": ("inception-score", "inception", "logits_unbiased"),
-    "kid": ("kid", "inception", "pool"),
+    "class-entropy": ("class-entropy", "inception", "logits_unbiased"),
+    "class-balance": ("class-balance", "inception", "logits_unbiased"),
     "kid-full": ("mmd-polynomial", "inception", "pool"),
-    **{name: (name, "inception", "pool") for name in METRICS if name.startswith("mmd")},
-    "energy-distance": ("energy-distance", "inception", "pool"),
-    "cmmd": ("cmmd", "clip", "pool"),
     "pr": ("precision-recall", "inception", "pool"),
     "dc": ("density-coverage", "inception", "pool"),
-    "prdc": ("prdc", "inception", "pool"),
-    "realism": ("realism", "inception", "pool"),
-    "rarity": ("rarity", "inception", "pool"),
+    # The others go by the names of their rows.
+    **{
+        name: (name, "inception", "pool")
+        for name, metric in METRICS.items()
+        if metric.tap == "pool" and not name.startswith("frechet")
+    },
+    "cmmd": ("cmmd", "clip", "pool"),
 }

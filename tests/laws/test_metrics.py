@@ -17,15 +17,23 @@ from gen_eval.stats import Features
 DIM, N, M = 6, 320, 280
 ROLES = {"generated": (N, 1, 0.3), "reference": (M, 2, 0.0)}
 # Rows that are built so that few images would take minutes off the test are given smaller parameters.
-SMALL = {"kid": {"subsets": 20, "subset_size": 60}, "frechet-inf": {"smallest": 40, "points": 6}}
+SMALL = {
+    "kid": {"subsets": 20, "subset_size": 60},
+    "frechet-inf": {"smallest": 40, "points": 6},
+    "sliced-wasserstein": {"projections": 100},
+    "class-balance": {"permutations": 99},
+}
 # Metrics of distances between rows alone know no origin and no directions.
 KNOW_DISTANCES_ALONE = {
     *("frechet", "frechet-inf", "frechet-classes"),
     *("mmd", "mmd-laplace", "mmd-rational-quadratic", "mmd-mixture", "energy-distance"),
     *("precision-recall", "density-coverage", "prdc", "realism", "rarity"),
+    *("wasserstein", "pairwise-distance", "mode-coverage"),
 }
 # Inner products and angles survive a rotation, but no shift.
-KNOW_ANGLES = {"kid", "mmd-polynomial", "mifid", "cmmd"}
+KNOW_ANGLES = {"kid", "mmd-polynomial", "mifid", "cmmd", "vendi"}
+# What each feature is matters: logits, and directions that are drawn.
+KNOW_FEATURES = {"inception-score", "class-entropy", "class-balance", "sliced-wasserstein"}
 # Of a set against itself: what a distance is, and what a manifold holds. Unbiased estimates may be below.
 WITHIN_ITSELF = {
     **dict.fromkeys(("frechet", "frechet-classes"), 0.0),
@@ -133,7 +141,7 @@ def test_a_shift_of_both_does_not_matter(name):
 
 
 def test_laws_name_rows_that_exist_and_leave_none_out():
-    assert (KNOW_DISTANCES_ALONE | KNOW_ANGLES | {"inception-score"}) == set(METRICS)
+    assert set(METRICS) == (KNOW_DISTANCES_ALONE | KNOW_ANGLES | KNOW_FEATURES)
     assert WITHIN_ITSELF.keys() <= KNOW_DISTANCES_ALONE | KNOW_ANGLES
 
 
