@@ -21,6 +21,7 @@ from gen_eval.errors import NumericalError, UnknownName, UsageError
 from gen_eval.metrics.kernel.kernels import Kernel, find_kernel
 from gen_eval.metrics.kernel.sums import Gram, PairSums, Value, Variances, matched_rows, unbiased, witness
 from gen_eval.metrics.score import Score
+from gen_eval.metrics.two_sample.significance import judge, require_test
 
 ESTIMATORS = ("unbiased", "biased")
 # Rows whose membership of permuted sets is turned into floats at a time.
@@ -37,9 +38,10 @@ def mmd(
     scale: float = 1.0,
     normalize: bool = False,
     permutations: int = 0,
+    alpha: float = 0.05,
     seed: int = 2020,
 ) -> Score:
-    """The squared MMD with its standard error and, if asked for, the p-value of a permutation test.
+    """The squared MMD with its standard error and, if asked for, the p-value and power of a permutation test.
 
     The standard error is that of the unbiased estimate, to first and second order, so it holds whether the
     two distributions differ or not; the biased one differs by 1/n of it. Both take the kernel as given: that
@@ -57,11 +59,13 @@ def mmd(
         scale: a factor of the value.
         normalize: whether rows are first scaled to unit length.
         permutations: number of random divisions of the pooled rows that the value is compared with.
+        alpha: level for ``power`` and ``detectable``.
         seed: of these.
 
     Returns:
-        ``mmd2``, and where they apply the ``p_value``, which is exact for any number of permutations, and the
-        ``bandwidth``.
+        ``mmd2``, and where they apply the ``p_value``, which is exact for any number of permutations, ``power`` and
+        ``detectable`` (see :mod:`~gen_eval.metrics.two_sample.significance`; Sutherland et al. 2017,
+        arXiv:1611.04488), and the ``bandwidth``.
 
     Raises:
         TooFewImages: if a set has fewer than four rows.
@@ -70,10 +74,9 @@ def mmd(
     """
     if estimator not in ESTIMATORS:
         raise UnknownName("estimator", estimator, ESTIMATORS)
-    if permutations < 0 or not 0 < scale < math.inf:
-        raise UsageError(
-            f"permutations must be 0 or more and scale positive, found {permutations} and {scale}"
-        )
+    require_test(alpha, permutations)
+    if not 0 < scale < math.inf:
+        raise UsageError(f"scale must be positive, found {scale}")
     x, y = matched_rows(generated, reference)
     if normalize:
         x, y = _unit_rows("generated", x), _unit_rows("reference", y)
@@ -87,19 +90,27 @@ def mmd(
     within = (float(selves[:n].sum()), float(selves[n:].sum()))
     value = _estimate(estimator, sums.totals, within, n, m)
     values = {"mmd2": scale * value}
+    warnings: tuple[str, ...] = ()
+    error = math.sqrt(Variances.of(sums).of_estimate(n, m))
     if permutations:
-        values["p_value"] = _p_value(estimator, sums, selves, members, value)
+        null = _permuted(estimator, sums, selves, members)
+        # Divisions that tie but for the order of summation count as ties.
+        rounding = 1e-12 * math.sqrt(sum(sums.squares) / (n * m))
+        verdict = judge(value, null, error=error, alpha=alpha, rounding=rounding)
+        values |= verdict.values(scale)
+        warnings = verdict.warnings
     if used is not None:
         values["bandwidth"] = used
     (x_x, x_y), (y_x, y_y) = sums.rows
     return Score(
         values,
-        errors={"mmd2": scale * math.sqrt(Variances.of(sums).of_estimate(n, m))},
+        errors={"mmd2": scale * error},
         biases={"mmd2": scale * (value - unbiased(sums.totals, n, m))},
         contributions={
             "generated": 2 * scale / n * witness(x_x, x_y, m),
             "reference": 2 * scale / m * witness(y_y, y_x, n),
         },
+        warnings=warnings,
     )
 
 
@@ -113,11 +124,8 @@ def _estimate(
     return (xx + selves[0]) / n**2 + (yy + selves[1]) / m**2 - 2 * xy / (n * m)
 
 
-def _p_value(estimator: str, sums: PairSums, selves: Tensor, members: Tensor, value: float) -> float:
-    """The share of divisions of the pooled rows, the true one among them, that come out as far apart.
-
-    Exact at any number of divisions (Phipson and Smyth 2010, arXiv:1603.05766).
-    """
+def _permuted(estimator: str, sums: PairSums, selves: Tensor, members: Tensor) -> Tensor:
+    """The estimate for each division of the pooled rows, ``[g]``."""
     n = len(sums.rows[0][0])
     rows = torch.cat([to_first + to_second for to_first, to_second in sums.rows])
     touched, selves_x = torch.zeros(2, members.shape[1], dtype=torch.float64, device=rows.device)
@@ -128,11 +136,8 @@ def _p_value(estimator: str, sums: PairSums, selves: Tensor, members: Tensor, va
         selves_x += selves[part] @ first
     xx = sums.groups[0] + 2 * sums.groups[1] + sums.groups[2]
     totals = (xx, touched - xx, rows.sum() - 2 * touched + xx)
-    values = _estimate(estimator, totals, (selves_x, selves.sum() - selves_x), n, len(rows) - n)
-    # Divisions that tie but for the order of summation count as ties.
-    rounding = 1e-12 * math.sqrt(sum(sums.squares) / (n * (len(rows) - n)))
-    as_far = int((values >= value - rounding).sum())
-    return (1 + as_far) / (1 + members.shape[1])
+    permuted: Tensor = _estimate(estimator, totals, (selves_x, selves.sum() - selves_x), n, len(rows) - n)
+    return permuted
 
 
 def _divisions(n: int, m: int, count: int, seed: int) -> Tensor:

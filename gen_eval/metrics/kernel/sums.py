@@ -50,7 +50,7 @@ def matched_rows(generated: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
             )
         if len(rows) < LEAST_ROWS:
             raise TooFewImages(
-                f"a kernel distance needs at least {LEAST_ROWS} images in each set, the {role} set has {len(rows)}"
+                f"a comparison of two sets needs at least {LEAST_ROWS} images in each set, the {role} set has {len(rows)}"
             )
         # A mean is quick to take, but may overflow where the features do not.
         if not bool(rows.mean(0).isfinite().all()) and not bool(rows.isfinite().all()):

@@ -42,6 +42,18 @@ class Neighbours(NamedTuple):
     squared: Tensor
 
 
+class Nearest(NamedTuple):
+    """The nearest rows of another set to each row, nearest first.
+
+    Args:
+        squared: ``[n, k]`` float64, their exact squared distances.
+        who: ``[n, k]`` which they are; of rows that are equally near the first comes first.
+    """
+
+    squared: Tensor
+    who: Tensor
+
+
 class Near(NamedTuple):
     """What one tile of distances has to say; bounds decide what remains.
 
@@ -105,6 +117,52 @@ def _kth(rows: Rows, who: Tensor, lower: Tensor, upper: Tensor, index: Tensor, k
     table[i, c] = exact(rows, rows, who[i], index[i, c])
     rank = k - 1 - nearer.sum(1)
     return table.sort(1).values.gather(1, rank[:, None])[:, 0]
+
+
+def nearest(a: Rows, b: Rows, k: int = 1) -> Nearest:
+    """The k rows of another set that are nearest to each row, whatever the limit.
+
+    Args:
+        a: the rows asked about, n of them, prepared beside b.
+        b: the rows looked among, m of them.
+        k: how many to find.
+
+    Raises:
+        UsageError: if k is not positive.
+        TooFewImages: if b has fewer than k rows.
+    """
+    if k < 1:
+        raise UsageError(f"k counts neighbours from 1, found {k}")
+    if b.n < k:
+        raise TooFewImages(
+            f"the {k} nearest images need at least {k} images to look among, the set has {b.n}"
+        )
+    keep, device = min(k + _SPARE, b.n), a.centred.device
+    best = Shortlist(a.n, keep, device)
+    tiles = [(own, other) for own in _blocks(a) for other in _blocks(b)]
+    for table in linalg.in_parallel(lambda tile: _nearest_across(a, b, *tile, keep), tiles, device):
+        best.merge(table)
+    index, everyone = best.index.sort(1).values, torch.arange(a.n, device=device)
+    found = exact(a, b, everyone.repeat_interleave(keep), index.flatten()).view_as(index)
+    squared, place = found.sort(dim=1, stable=True)
+    squared, who = squared[:, :k], index.gather(1, place)[:, :k]
+    if keep < b.n:
+        short = (best.value[:, -1] <= squared[:, -1]).nonzero().flatten()
+        for part in torch.split(short, max(1, _WIDE // b.n)) if len(short) else ():
+            squared[part], who[part] = _nearest_of_all(a, b, part, k)
+    return Nearest(squared, who)
+
+
+def _nearest_of_all(a: Rows, b: Rows, some: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The nearest of rows for which one off their list may be as near: every row is asked, in float64."""
+    everyone = torch.arange(b.n, device=some.device)
+    lower = doubles(a, b, some, everyone)
+    most = (lower + width(a, b, some[:, None], everyone, torch.float64)).kthvalue(k, keepdim=True).values
+    i, c = (lower <= most).nonzero(as_tuple=True)
+    table = torch.full_like(lower, math.inf)
+    table[i, c] = exact(a, b, some[i], c)
+    squared, who = table.sort(dim=1, stable=True)
+    return squared[:, :k], who[:, :k]
 
 
 def near(
@@ -241,6 +299,12 @@ def _nearest_of_block(rows: Rows, own: slice, keep: int) -> Table:
     tile = _tile(rows, own, rows, own).fill_diagonal_(math.inf)
     values, columns = tile.topk(min(keep, len(tile)), largest=False)
     return Table(torch.arange(own.start, own.stop, device=tile.device), values, columns + own.start)
+
+
+def _nearest_across(a: Rows, b: Rows, own: slice, other: slice, keep: int) -> Table:
+    """The nearest rows of a block of another set to each row of a block."""
+    values, columns = _tile(a, own, b, other).topk(min(keep, other.stop - other.start), largest=False)
+    return Table(torch.arange(own.start, own.stop, device=columns.device), values, columns + other.start)
 
 
 def _nearer(rows: Rows, keep: int, own: slice, other: slice, of_own: Tensor, of_other: Tensor) -> Table:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
-from scipy.stats import energy_distance
+from scipy.stats import energy_distance, norm
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
@@ -248,6 +248,33 @@ def test_sets_that_differ_have_the_least_p_value_there_is():
     assert score.values["p_value"] == 1 / 200
 
 
+@pytest.mark.parametrize("estimator", ["unbiased", "biased"])
+def test_power_and_detectable_distance_are_stated_beside_the_p_value(estimator):
+    """Beyond the largest but 9 of 199 permuted values, with the estimate's standard error."""
+    x, y = rows(40, 0) + 0.3, rows(50, 1)
+    pooled, rng, null = torch.cat([x, y]), np.random.default_rng(7), []
+    for _ in range(199):
+        order = torch.from_numpy(rng.permutation(90))
+        sets = pooled[order[:40]], pooled[order[40:]]
+        null.append(mmd(*sets, bandwidth=2.0, estimator=estimator, scale=10).values["mmd2"])
+    score = mmd(x, y, bandwidth=2.0, estimator=estimator, scale=10, permutations=199, seed=7)
+    critical, error = sorted(null)[-10], score.errors["mmd2"]
+    assert score.values["detectable"] == pytest.approx(critical + norm.ppf(0.8) * error, rel=1e-9)
+    power = norm.cdf((score.values["mmd2"] - critical) / error)
+    assert 0.1 < power < 0.95
+    assert score.values["power"] == pytest.approx(power, rel=1e-9)
+    stricter = mmd(x, y, bandwidth=2.0, estimator=estimator, permutations=199, alpha=0.01, seed=7)
+    assert stricter.values["power"] < power
+    assert stricter.values["p_value"] == score.values["p_value"]
+
+
+def test_without_permutations_there_is_no_test(pair):
+    assert set(mmd(*pair, kernel="energy").values) == {"mmd2"}
+    score = mmd(*pair, kernel="energy", permutations=9)
+    assert set(score.values) == {"mmd2", "p_value", "power"}
+    assert "use at least 19" in score.warnings[0]
+
+
 # --- What is refused
 
 
@@ -276,6 +303,7 @@ def test_rows_that_do_not_compare_are_refused(generated, reference, error, messa
         ({"estimator": "umbiased"}, UnknownName),
         ({"kernel": "rbff"}, UnknownName),
         ({"permutations": -1}, UsageError),
+        ({"alpha": 0.0}, UsageError),
         ({"scale": 0.0}, UsageError),
         ({"scale": math.nan}, UsageError),
     ],
