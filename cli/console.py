@@ -85,9 +85,8 @@ def show_results(results: Sequence[Result], as_json: bool) -> None:
         for result in results:
             click.echo(result.json_line())
         return
-    # A terminal that is too narrow may break lines, but never cuts a digit off.
-    Console(highlight=False, width=_WIDEST).print(_table(results), soft_wrap=True)
-    _show_terms(results)
+    print_table(_table(results))
+    show_terms(results)
     every = [one for result in results for one in (result, result.heldout) if one]
     infos = {info.name: info for result in every for info in result.sets.values()}
     for info in infos.values():
@@ -95,6 +94,11 @@ def show_results(results: Sequence[Result], as_json: bool) -> None:
             click.echo(f"note: {count:,} of {info.name}: {note}", err=True)
     for warning in dict.fromkeys(warning for result in every for warning in result.warnings):
         warn(warning)
+
+
+def print_table(table: Table) -> None:
+    """Print a table whole: a terminal that is too narrow may break lines, but never cuts a digit off."""
+    Console(highlight=False, width=_WIDEST).print(table, soft_wrap=True)
 
 
 def _table(results: Sequence[Result]) -> Table:
@@ -146,16 +150,17 @@ def warn(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _show_terms(results: Sequence[Result]) -> None:
+def show_terms(results: Sequence[Result]) -> None:
     """What was measured, through what, and under which settings; each thing once."""
     sets: dict[str, SetInfo] = {}
     for result in results:
-        held = {"held-out": result.heldout.sets["generated"]} if result.heldout else {}
+        held = {"heldout": result.heldout.sets["generated"]} if result.heldout else {}
         for role, info in {**result.sets, **held}.items():
             if role not in sets or (info.n or 0) > (sets[role].n or 0):  # some measure a sample alone
                 sets[role] = info
     for role, info in sets.items():
-        click.echo(f"{role:11}{info.name}, {_count(info)}, content {info.digest[:12]}")
+        shown = "held-out" if role == "heldout" else role
+        click.echo(f"{shown:11}{info.name}, {_count(info)}, content {info.digest[:12]}")
     for spec, tap in dict.fromkeys((result.spec, result.tap) for result in results):
         claimed = " (claimed)" if any(info.claimed for info in sets.values()) else ""
         click.echo(f"{'features':11}{spec.name} {tap}, weights {spec.weights}{claimed}")

@@ -24,6 +24,13 @@ VERBS = {
     "is": ("measures", "inception_score", "Inception Score of generated images, and its two factors."),
     "pr": ("measures", "precision_recall", "Precision and recall of the manifolds."),
     "dc": ("measures", "density_coverage", "Density and coverage of the manifolds."),
+    "test": ("two_sample", "test", "Whether two sets come from one distribution, with p-values and power."),
+    "truncation": ("truncation", "truncation", "Each metric along psi, from a set of images for each psi."),
+    "likelihood": (
+        "likelihood",
+        "likelihood",
+        "Bits per dimension from a model's log-likelihoods, and two models compared.",
+    ),
     "list": ("list", "list_", "Show the measures, metrics, extractors and protocols."),
     "stats": ("stats", "stats", "Measure a set once, for any later use as a reference."),
     "weights": ("weights", "weights", "List, fetch, add and verify network weights."),

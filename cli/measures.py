@@ -28,7 +28,7 @@ PARAMETERS: Mapping[str, str] = {
     "splits": "Parts that the images are split into.",
     "subset_size": "Images of each set in a subset.",
     "subsets": "How many are drawn.",
-    "threshold": "Memorization distance from which on it does not matter.",
+    "threshold": "Distance from which on an image is no copy.",
 }
 
 _SETS = (

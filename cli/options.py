@@ -91,9 +91,18 @@ _COMPARISON = (
     click.option(
         "--worst-out",
         type=click.Path(path_type=Path, dir_okay=False),
-        default=Path("worst.png"),
-        show_default=True,
-        help="Where to draw them.",
+        help="Where to draw them; by default worst.png, or worst-2.png and so on where there is one.",
+    ),
+    click.option(
+        "--neighbors",
+        type=click.IntRange(1, 64),
+        metavar="K",
+        help="Also draw the images of FAKE that look most like copies, each with the K nearest of REAL.",
+    ),
+    click.option(
+        "--neighbors-out",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Where to draw them; by default neighbors.png, or neighbors-2.png and so on where there is one.",
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,12 +35,16 @@ class Row:
         title: the set.
         number: what was measured, printed large.
         note: a line in small print.
+        captions: what stands below each image.
+        apart: how many of the images stand apart from those after them.
     """
 
     pixels: Sequence[Pixels]
     title: str
     number: str = ""
     note: str = ""
+    captions: Sequence[str] = ()
+    apart: int = 0
 
 
 def require_picture(out: Path) -> None:
@@ -57,6 +62,12 @@ def require_picture(out: Path) -> None:
         raise UsageError(f"cannot draw {out}: there is no folder {out.parent}")
     if out.is_dir():
         raise UsageError(f"cannot draw {out}: it is a folder")
+
+
+def free_name(out: Path) -> Path:
+    """The path, or where there is such a file the first that is free of ``name-2.png``, ``name-3.png``, ..."""
+    names = (out.with_stem(f"{out.stem}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([out], names) if not path.exists())
 
 
 def draw_grid(pixels: Sequence[Pixels], captions: Sequence[str], out: Path) -> None:
@@ -113,23 +124,33 @@ def draw_rows(rows: Sequence[Row], title: str, terms: str, out: Path) -> None:
     heading, name, number, small = _font(22), _font(18), _font(26), _font(14)
     cell = _cell([image for row in rows for image in row.pixels], _LARGEST)
     pitch, top = cell + _GAP, _MARGIN + 48
-    text = _MARGIN + max(len(row.pixels) for row in rows) * pitch + _GAP
+    below = _height(small) + _GAP if any(row.captions for row in rows) else 0
+    text = _place(max(rows, key=lambda row: len(row.pixels)), None, pitch) + _GAP
     beside = max(
         max(name.getlength(r.title), number.getlength(r.number), small.getlength(r.note)) for r in rows
     )
     width = max(text + beside, _MARGIN + heading.getlength(title), _MARGIN + small.getlength(terms))
-    size = (round(width) + _MARGIN, top + len(rows) * (pitch + _GAP) + 28 + _MARGIN)
+    size = (round(width) + _MARGIN, top + len(rows) * (pitch + below + _GAP) + 28 + _MARGIN)
     canvas = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(canvas)
     draw.text((_MARGIN, _MARGIN), title, _INK, heading, anchor="la")
     for row in rows:
         for place, image in enumerate(row.pixels):
-            _paste(canvas, image, (_MARGIN + place * pitch, top), cell)
+            _paste(canvas, image, (_place(row, place, pitch), top), cell)
+        for place, caption in enumerate(row.captions):
+            middle = (_place(row, place, pitch) + cell / 2, top + cell + _GAP / 2)
+            draw.text(middle, caption, _FAINT, small, anchor="ma")
         lines = [(row.title, name, _INK), (row.number, number, _INK), (row.note, small, _FAINT)]
         _stack(draw, [line for line in lines if line[0]], text, top + cell / 2)
-        top += pitch + _GAP
+        top += pitch + below + _GAP
     draw.text((_MARGIN, top + 12), terms, _FAINT, small, anchor="la")
     _save(canvas, out)
+
+
+def _place(row: Row, at: int | None, pitch: int) -> int:
+    """Where an image of a row starts from the left; ``None`` for what comes after all of them."""
+    at = len(row.pixels) if at is None else at
+    return _MARGIN + at * pitch + (_MARGIN if 0 < row.apart <= at else 0)
 
 
 def _stack(

@@ -23,7 +23,9 @@ def run(
     as_json: bool,
     per_image: Path | None,
     worst: int | None,
-    worst_out: Path,
+    worst_out: Path | None,
+    neighbors: int | None,
+    neighbors_out: Path | None,
     **options: Any,
 ) -> None:
     """Measure, and print the results.
@@ -35,28 +37,36 @@ def run(
         as_json: whether to print JSON lines in place of the table.
         per_image: the file to write what is known of single images to.
         worst: how many of the generated images that count most against the first measure to draw.
-        worst_out: the picture of them.
-        options: as :func:`gen_eval.evaluation.evaluate` takes them.
+        worst_out: the picture of them; by default one that overwrites nothing.
+        neighbors: how many training images to draw beside each generated image that looks like a copy.
+        neighbors_out: the picture of them; by default one that overwrites nothing.
+        options: as :class:`gen_eval.evaluation.Evaluation` takes them.
     """
-    from gen_eval.evaluation import evaluate
+    from gen_eval.evaluation import Evaluation
 
     from .allocator import keep_freed_memory
     from .console import progress_bar, show_results
+    from .neighbors import comparing, draw_neighbors
 
     if per_image and not per_image.parent.is_dir():
         raise click.UsageError(f"cannot write {per_image}: there is no folder {per_image.parent}")
-    if worst:
-        _require_drawable(generated, worst_out)
-        if options["rows"] is None:
-            options["rows"] = EVERY_ROW
+    worst_out = _picture("--worst", worst_out, generated) if worst else None
+    seen_through = comparing(measures) if neighbors else None
+    neighbors_out = _picture("--neighbors", neighbors_out, generated, reference) if neighbors else None
+    if (worst or neighbors) and options["rows"] is None:
+        options["rows"] = EVERY_ROW
     keep_freed_memory()
     with progress_bar() as progress:
-        results = evaluate(measures, generated=generated, reference=reference, progress=progress, **options)
+        evaluation = Evaluation(measures, reference=reference, progress=progress, **options)
+        results = evaluation.measure(generated)
     show_results(results, as_json)
+    sets = {"generated": generated, "reference": reference, "heldout": options["heldout"]}
     if per_image:
-        _write_per_image(results, {"generated": generated, "reference": reference}, per_image)
-    if worst:
+        _write_per_image(results, sets, per_image)
+    if worst and worst_out:
         _draw_worst(results[0], generated, worst, worst_out)
+    if neighbors and neighbors_out and seen_through:
+        draw_neighbors(evaluation, seen_through, sets, neighbors, neighbors_out)
 
 
 def _write_per_image(results: Sequence[Result], sets: Mapping[str, str | None], path: Path) -> None:
@@ -81,15 +91,19 @@ def _write_per_image(results: Sequence[Result], sets: Mapping[str, str | None], 
                         write([role, labels[role](at), result.measure, what, repr(value)])
 
 
-def _require_drawable(generated: str, out: Path) -> None:
+def _picture(option: str, out: Path | None, *sets: str | None) -> Path:
+    """Where to draw images of some sets; refuses before the work what cannot be drawn."""
     from gen_eval.images import Images
     from gen_eval.sources import open_source
 
-    from .pictures import require_picture
+    from .pictures import free_name, require_picture
 
+    out = out or free_name(Path(option.strip("-")).with_suffix(".png"))
     require_picture(out)
-    if not isinstance(open_source(generated), Images):
-        raise click.UsageError(f"--worst draws images, and {generated} holds their features only")
+    for source in sets:
+        if not isinstance(open_source(source), Images):
+            raise click.UsageError(f"{option} draws images, and {source} holds their features only")
+    return out
 
 
 def _draw_worst(result: Result, generated: str, k: int, out: Path) -> None:

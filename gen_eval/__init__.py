@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from gen_eval.errors import GenEvalError
     from gen_eval.evaluation import Evaluation, evaluate, fid
     from gen_eval.images import open_images
+    from gen_eval.likelihood import evaluate_likelihood
     from gen_eval.metrics import METRICS
+    from gen_eval.perceptual import lpips_diversity, perceptual_path_length
     from gen_eval.protocols import PROTOCOLS
     from gen_eval.results import Result, require_comparable
     from gen_eval.store import load, save
     from gen_eval.summary import Summary, summarize
+    from gen_eval.truncation import truncation_curve
+    from gen_eval.two_sample import two_sample_test
 
 # Names are loaded on first use: `import gen_eval` and `geneval --help` must not wait for torch.
 _HOMES = {
@@ -29,12 +33,17 @@ _HOMES = {
     "Result": "gen_eval.results",
     "Summary": "gen_eval.summary",
     "evaluate": "gen_eval.evaluation",
+    "evaluate_likelihood": "gen_eval.likelihood",
     "fid": "gen_eval.evaluation",
     "load": "gen_eval.store",
+    "lpips_diversity": "gen_eval.perceptual",
     "open_images": "gen_eval.images",
+    "perceptual_path_length": "gen_eval.perceptual",
     "require_comparable": "gen_eval.results",
     "save": "gen_eval.store",
     "summarize": "gen_eval.summary",
+    "truncation_curve": "gen_eval.truncation",
+    "two_sample_test": "gen_eval.two_sample",
 }
 
 __all__ = [
@@ -45,12 +54,17 @@ __all__ = [
     "Result",
     "Summary",
     "evaluate",
+    "evaluate_likelihood",
     "fid",
     "load",
+    "lpips_diversity",
     "open_images",
+    "perceptual_path_length",
     "require_comparable",
     "save",
     "summarize",
+    "truncation_curve",
+    "two_sample_test",
 ]
 
 

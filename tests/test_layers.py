@@ -31,6 +31,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "spec": ("errors",),
     "download": BASE,
     "fetch": (*BASE, "download"),
+    "latent": ("errors",),
     "precision": (),
     "threads": (),
     "stats": ("errors",),
@@ -42,11 +43,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "datasets": (*BASE, "fetch"),
     "protocols": ("errors",),
     "labels": ("errors",),
+    "nearest": ("errors", "stats", "engines"),
     "summary": (*BASE, "spec", "stats", "resize", "images", "extractors"),
     "store": ("errors", "spec", "stats", "summary"),
     "cache": (*BASE, "spec", "images", "extractors", "summary", "store"),
     "sources": ("errors", "stats", "images", "extractors", "summary", "store"),
     "results": ("errors", "spec"),
+    "dequantization": ("errors", "images", "summary", "sources"),
+    "likelihood": (*BASE, "engines", "images", "sources", "results", "dequantization"),
     "planning": (*BASE, "stats", "metrics", "images", "extractors", "summary", "protocols"),
     "scoring": ("stats", "metrics", "extractors", "labels", "summary", "results", "protocols"),
     "evaluation": (
@@ -54,6 +58,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("stats", "metrics", "images", "extractors", "labels", "summary", "cache"),
         *("sources", "results", "protocols", "planning", "scoring"),
     ),
+    "perceptual": ("errors", "spec", "resize", "engines", "images", "extractors", "latent", "planning"),
+    "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
+    "two_sample": ("errors", "extractors", "engines", "metrics", "sources", "results", "evaluation"),
 }
 TABLE = ([], ["metric"], ["table"])
 # What an engine may know besides: tensors in, numbers out.

@@ -15,13 +15,21 @@ from gen_eval.metrics.frechet.mifid import mifid
 from gen_eval.metrics.inception_score import inception_score
 from gen_eval.metrics.kernel.kid import kid
 from gen_eval.metrics.kernel.mmd import mmd
+from gen_eval.metrics.memorization.authenticity import authenticity
+from gen_eval.metrics.memorization.data_copying import data_copying
+from gen_eval.metrics.memorization.duplicates import duplicates
+from gen_eval.metrics.memorization.fld import fld
 from gen_eval.metrics.metric import Metric, on_classes, on_gaussians, on_modes, on_rows
 from gen_eval.metrics.neighbors.manifold import density_coverage, prdc, precision_recall, rarity, realism
 from gen_eval.metrics.score import Score
 from gen_eval.metrics.transport.exact import wasserstein
 from gen_eval.metrics.transport.sliced import sliced_wasserstein
+from gen_eval.metrics.two_sample.c2st import c2st
+from gen_eval.metrics.two_sample.moments import mean_test, variance_test
+from gen_eval.metrics.two_sample.nearest_neighbor import nearest_neighbor_test
 
 _BOTH = ("generated", "reference")
+_ALL = (*_BOTH, "heldout")
 _FRECHET = {"ddof": 1, "mean_dtype": "float64"}
 _MMD = {
     "kernel": "rbf",
@@ -30,6 +38,7 @@ _MMD = {
     "scale": 1.0,
     "normalize": False,
     "permutations": 0,
+    "alpha": 0.05,
     "seed": 2020,
 }
 _GRETTON = "Gretton et al. 2012, JMLR 13:723"
@@ -48,6 +57,21 @@ def _mmd_row(name: str, cite: str, **params: Any) -> Metric:
     )
 
 
+def _test_row(
+    name: str, engine: Callable[..., Score], better: Mapping[str, str], cite: str, **params: Any
+) -> Metric:
+    """A row of a two-sample test: it has a level, and a p-value."""
+    return Metric(
+        name,
+        on_rows(engine, *_BOTH),
+        better,
+        cite,
+        params={**params, "alpha": 0.05, "seed": 2020},
+        by_rows=True,
+        least_n=lambda role, dim, params: 4,
+    )
+
+
 def _balls_row(engine: Callable[..., Score], better: Mapping[str, str], cite: str, **params: Any) -> Metric:
     """A row of the k-NN manifolds, of sets with more images than k."""
     return Metric(
@@ -61,6 +85,7 @@ def _balls_row(engine: Callable[..., Score], better: Mapping[str, str], cite: st
     )
 
 
+_LOPEZ_PAZ = "Lopez-Paz and Oquab 2017, arXiv:1610.06545"
 _KYNKAANNIEMI = "Kynkäänniemi et al. 2019, arXiv:1904.06991"
 _NAEEM = "Naeem et al. 2020, arXiv:2002.09797"
 _PRECISION_RECALL = {"precision": "higher", "recall": "higher"}
@@ -162,6 +187,84 @@ METRICS: dict[str, Metric] = {
         _balls_row(realism, {"realism": "higher"}, _KYNKAANNIEMI, k=3),
         _balls_row(rarity, {"rarity": "higher"}, "Han et al. 2022, arXiv:2206.08549", k=3, inclusive=True),
         Metric(
+            "authenticity",
+            on_rows(authenticity, *_BOTH),
+            {"authenticity": "higher"},
+            "Alaa et al. 2022, arXiv:2102.08921",
+            by_rows=True,
+        ),
+        Metric(
+            "data-copying",
+            on_rows(data_copying, *_ALL),
+            {"c_t": "higher"},
+            "Meehan, Chaudhuri and Dasgupta 2020, arXiv:2004.05675",
+            roles=_ALL,
+            params={"components": 64, "cells": 3, "least": 20, "seed": 2020},
+            by_rows=True,
+            least_n=lambda role, dim, params: (
+                int(params["least"]) + 1 if role == "generated" else max(2, int(params["cells"]))
+            ),
+        ),
+        Metric(
+            "fld",
+            on_rows(fld, *_ALL),
+            {"fld": "lower"},
+            "Jiralerspong et al. 2023, arXiv:2302.04440",
+            roles=_ALL,
+            params={"components": 10_000, "seed": 2020},
+            by_rows=True,
+            least_n=lambda role, dim, params: 4,
+        ),
+        Metric(
+            "duplicates",
+            on_rows(duplicates, *_BOTH),
+            dict.fromkeys(("near_copies", "exact_copies", "near_repeats", "exact_repeats"), "lower"),
+            "Alaa et al. 2022, arXiv:2102.08921; copies by the same distances",
+            params={"threshold": 0.5},
+            by_rows=True,
+        ),
+        _test_row(
+            "c2st",
+            c2st,
+            {"auc": "lower", "accuracy": "lower"},
+            _LOPEZ_PAZ,
+            classifier="logistic",
+            folds=5,
+            penalty=None,
+            permutations=200,
+        ),
+        _test_row(
+            "c2st-knn",
+            c2st,
+            {"auc": "lower", "accuracy": "lower"},
+            _LOPEZ_PAZ,
+            classifier="knn",
+            folds=5,
+            k=None,
+            permutations=200,
+        ),
+        _test_row(
+            "nearest-neighbor-test",
+            nearest_neighbor_test,
+            {"accuracy": "lower"},
+            "Xu et al. 2018, arXiv:1806.07755",
+            permutations=999,
+        ),
+        _test_row(
+            "mean-test",
+            mean_test,
+            {"mean_difference": "lower"},
+            "Westfall and Young 1993, Resampling-Based Multiple Testing",
+            permutations=999,
+        ),
+        _test_row(
+            "variance-test",
+            variance_test,
+            {"variance_difference": "lower"},
+            "Westfall and Young 1993, Resampling-Based Multiple Testing",
+            permutations=999,
+        ),
+        Metric(
             "wasserstein",
             on_rows(wasserstein, *_BOTH),
             {"wasserstein": "lower", "debiased": "lower"},
@@ -242,6 +345,7 @@ ALIASES: dict[str, tuple[str, str, str]] = {
     "kid-full": ("mmd-polynomial", "inception", "pool"),
     "pr": ("precision-recall", "inception", "pool"),
     "dc": ("density-coverage", "inception", "pool"),
+    "ct": ("data-copying", "inception", "pool"),
     # The others go by the names of their rows.
     **{
         name: (name, "inception", "pool")

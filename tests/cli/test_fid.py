@@ -189,7 +189,7 @@ def test_more_worst_than_images_are_all_of_them(run, sets, tmp_path):
 
 @pytest.mark.parametrize("out", ["worst.xyz", "worst", "missing/worst.png"])
 def test_a_picture_that_cannot_be_written_fails_before_the_work(run, sets, tmp_path, monkeypatch, out):
-    monkeypatch.setattr("gen_eval.evaluation.evaluate", None)
+    monkeypatch.setattr("gen_eval.evaluation.Evaluation", None)
     done = run("fid", sets.real, sets.fake, "--worst", "4", "--worst-out", tmp_path / out)
     assert (done.code, done.out) == (1, "")
     assert out in done.err
@@ -198,7 +198,7 @@ def test_a_picture_that_cannot_be_written_fails_before_the_work(run, sets, tmp_p
 def test_worst_of_statistics_is_refused_before_the_work(run, sets, tmp_path, monkeypatch):
     statistics = tmp_path / "fake.safetensors"
     assert run("stats", sets.fake, "-o", statistics).code == 0
-    monkeypatch.setattr("gen_eval.evaluation.evaluate", None)
+    monkeypatch.setattr("gen_eval.evaluation.Evaluation", None)
     done = run("fid", sets.real, statistics, "--worst", "4")
     assert (done.code, done.out) == (2, "")
     assert "--worst" in done.err

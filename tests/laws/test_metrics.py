@@ -15,13 +15,15 @@ from gen_eval.protocols import PROTOCOLS
 from gen_eval.stats import Features
 
 DIM, N, M = 6, 320, 280
-ROLES = {"generated": (N, 1, 0.3), "reference": (M, 2, 0.0)}
+ROLES = {"generated": (N, 1, 0.3), "reference": (M, 2, 0.0), "heldout": (300, 3, 0.0)}
+TESTS = ("c2st", "c2st-knn", "nearest-neighbor-test", "mean-test", "variance-test")
 # Rows that are built so that few images would take minutes off the test are given smaller parameters.
 SMALL = {
     "kid": {"subsets": 20, "subset_size": 60},
     "frechet-inf": {"smallest": 40, "points": 6},
     "sliced-wasserstein": {"projections": 100},
     "class-balance": {"permutations": 99},
+    **{name: {"permutations": 39} for name in TESTS},
 }
 # Metrics of distances between rows alone know no origin and no directions.
 KNOW_DISTANCES_ALONE = {
@@ -29,14 +31,15 @@ KNOW_DISTANCES_ALONE = {
     *("mmd", "mmd-laplace", "mmd-rational-quadratic", "mmd-mixture", "energy-distance"),
     *("precision-recall", "density-coverage", "prdc", "realism", "rarity"),
     *("wasserstein", "pairwise-distance", "mode-coverage"),
+    *("authenticity", "data-copying", "duplicates"),
 }
 # Inner products and angles survive a rotation, but no shift.
 KNOW_ANGLES = {"kid", "mmd-polynomial", "mifid", "cmmd", "vendi"}
-# What each feature is matters: logits, and directions that are drawn.
-KNOW_FEATURES = {"inception-score", "class-entropy", "class-balance", "sliced-wasserstein"}
+# What each feature is matters: logits, directions that are drawn, and draws that go by what the rows are.
+KNOW_FEATURES = {"inception-score", "class-entropy", "class-balance", "sliced-wasserstein", "fld", *TESTS}
 # Of a set against itself: what a distance is, and what a manifold holds. Unbiased estimates may be below.
 WITHIN_ITSELF = {
-    **dict.fromkeys(("frechet", "frechet-classes"), 0.0),
+    **dict.fromkeys(("frechet", "frechet-classes", "authenticity"), 0.0),
     **dict.fromkeys(("precision-recall", "prdc", "density-coverage"), 1.0),
 }
 

@@ -1,0 +1,96 @@
+"""How near each image is to a training image, beside how near that one is to its own kind.
+
+The yardstick is local: where the training images lie densely, a fresh image is near one of them too. With r the
+distance of an image to its nearest training image t, and s the distance of t to the nearest other training image,
+r / s does not depend on the scale of the features or on the density.
+
+Where n training images and a fresh one come from one density in d dimensions, the probability that r / s is below q
+tends, as n grows, to 1 / (1 + k), where k is the volume of the ball of radius 1 / q about t less what it shares with
+the unit ball about the fresh image, in units of the latter: around t nothing but t lies within s, and around the fresh
+image nothing lies within r. For q <= 1/2 this is q^d. For q = 1 it is at least a half and tends to it with d.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gen_eval.errors import TooFewImages
+from gen_eval.metrics.neighbors.distances import prepare
+from gen_eval.metrics.neighbors.search import nearest, neighbours
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """What is nearest to each of n images among m training images.
+
+    Training images that are equal count once, or none of them would have any room around it.
+
+    Args:
+        distance: ``[n]`` float64, to the nearest training image; 0 for an exact copy of one, and only then.
+        index: ``[n]`` which that is, the first of those that are equal.
+        spacing: ``[n]`` float64, the distance of that one to the nearest other training image.
+        first: ``[m]`` for each training image the first that equals it.
+    """
+
+    distance: Tensor
+    index: Tensor
+    spacing: Tensor
+    first: Tensor
+
+    @property
+    def ratio(self) -> Tensor:
+        """``distance / spacing``, ``[n]`` float64: 0 for a copy, and about 1 for a fresh image."""
+        return self.distance / self.spacing
+
+    @property
+    def repeated(self) -> int:
+        """How many training images equal one before them."""
+        return int((self.first != torch.arange(len(self.first), device=self.first.device)).sum())
+
+
+def closeness(rows: Tensor, training: Tensor) -> Closeness:
+    """How near each row is to the training set; exact, in blocks.
+
+    Beside copies of the features memory is that of a few blocks of distances.
+
+    Args:
+        rows: ``[n, d]``, of float32 or float64, as :func:`~gen_eval.metrics.memorization.sets.matched` gives them.
+        training: ``[m, d]``.
+
+    Raises:
+        TooFewImages: if fewer than two training rows differ.
+    """
+    # In the order of their features, so that it does not matter in which they came.
+    distinct, group = torch.unique(training, dim=0, return_inverse=True)
+    if len(distinct) < 2:
+        raise TooFewImages(
+            f"the {len(training)} training images are one and the same; at least 2 must differ"
+        )
+    place = torch.arange(len(training), device=training.device)
+    first = torch.full((len(distinct),), len(training), device=training.device)
+    first.scatter_reduce_(0, group, place, "amin")
+    queries, centres = prepare(rows, distinct)
+    found = nearest(queries, centres)
+    who = found.who[:, 0]
+    spacing = neighbours(centres, [1], keep=1).radii[0][who].sqrt() / centres.scale
+    return Closeness(found.squared[:, 0].sqrt() / centres.scale, first[who], spacing, first[group])
+
+
+def share(hits: Tensor, draws: float | None = None) -> tuple[float, float]:
+    """The share of images of which something is true, and its standard error.
+
+    Near 0 and 1, where what was seen makes it too small, down to nothing, the error is that of the share with two
+    more draws of each outcome (Agresti and Coull 1998).
+
+    Args:
+        hits: ``[n]`` bool.
+        draws: how many independent draws the images count as; n by default.
+    """
+    value = float(hits.double().mean())
+    draws = len(hits) if draws is None else draws
+    padded = (value * draws + 2) / (draws + 4)
+    return value, math.sqrt(padded * (1 - padded) / (draws + 4))
