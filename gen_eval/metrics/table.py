@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gen_eval.metrics.divergence.ratio import density_ratio, jensen_shannon
+from gen_eval.metrics.divergence.variational import f_divergence
 from gen_eval.metrics.diversity.classes import class_balance, class_entropy
 from gen_eval.metrics.diversity.modes import mode_coverage
 from gen_eval.metrics.diversity.pairwise import pairwise_distance
@@ -21,7 +23,9 @@ from gen_eval.metrics.memorization.duplicates import duplicates
 from gen_eval.metrics.memorization.fld import fld
 from gen_eval.metrics.metric import Metric, on_classes, on_gaussians, on_modes, on_rows
 from gen_eval.metrics.neighbors.manifold import density_coverage, prdc, precision_recall, rarity, realism
+from gen_eval.metrics.networks import least_rows
 from gen_eval.metrics.score import Score
+from gen_eval.metrics.transport.critic import kantorovich_rubinstein
 from gen_eval.metrics.transport.exact import wasserstein
 from gen_eval.metrics.transport.sliced import sliced_wasserstein
 from gen_eval.metrics.two_sample.c2st import c2st
@@ -72,6 +76,21 @@ def _test_row(
     )
 
 
+def _learned_row(
+    name: str, engine: Callable[..., Score], better: tuple[str, ...], cite: str, **params: Any
+) -> Metric:
+    """A row of bounds by networks, of sets with some images for each fold."""
+    return Metric(
+        name,
+        on_rows(engine, *_BOTH),
+        dict.fromkeys(better, "lower"),
+        cite,
+        params={**params, "folds": 5, "steps": 1500, "width": 64, "seed": 2020},
+        by_rows=True,
+        least_n=lambda role, dim, params: least_rows(params["folds"]),
+    )
+
+
 def _balls_row(engine: Callable[..., Score], better: Mapping[str, str], cite: str, **params: Any) -> Metric:
     """A row of the k-NN manifolds, of sets with more images than k."""
     return Metric(
@@ -86,6 +105,7 @@ def _balls_row(engine: Callable[..., Score], better: Mapping[str, str], cite: st
 
 
 _LOPEZ_PAZ = "Lopez-Paz and Oquab 2017, arXiv:1610.06545"
+_GOODFELLOW = "Goodfellow et al. 2014, arXiv:1406.2661"
 _KYNKAANNIEMI = "Kynkäänniemi et al. 2019, arXiv:1904.06991"
 _NAEEM = "Naeem et al. 2020, arXiv:2002.09797"
 _PRECISION_RECALL = {"precision": "higher", "recall": "higher"}
@@ -282,6 +302,29 @@ METRICS: dict[str, Metric] = {
             by_rows=True,
             least_n=lambda role, dim, params: 4,
         ),
+        _learned_row(
+            "wasserstein-critic",
+            kantorovich_rubinstein,
+            ("bound",),
+            "Arjovsky et al. 2017, arXiv:1701.07875; Miyato et al. 2018, arXiv:1802.05957",
+            constraint="spectral-norm",
+            penalty=10.0,
+            clip=0.01,
+        ),
+        _learned_row(
+            "f-divergence",
+            f_divergence,
+            ("f_divergence",),
+            "Nowozin et al. 2016, arXiv:1606.00709",
+            divergence="js",
+        ),
+        _learned_row("jensen-shannon", jensen_shannon, ("jensen_shannon", "recalibrated"), _GOODFELLOW),
+        _learned_row(
+            "density-ratio",
+            density_ratio,
+            ("js", "kl", "reverse_kl", "pearson", "squared_hellinger", "total_variation"),
+            _GOODFELLOW,
+        ),
         Metric(
             "vendi",
             on_rows(vendi, "generated"),
@@ -346,6 +389,7 @@ ALIASES: dict[str, tuple[str, str, str]] = {
     "pr": ("precision-recall", "inception", "pool"),
     "dc": ("density-coverage", "inception", "pool"),
     "ct": ("data-copying", "inception", "pool"),
+    "jsd": ("jensen-shannon", "inception", "pool"),
     # The others go by the names of their rows.
     **{
         name: (name, "inception", "pool")

@@ -17,6 +17,7 @@ from gen_eval.stats import Features
 DIM, N, M = 6, 320, 280
 ROLES = {"generated": (N, 1, 0.3), "reference": (M, 2, 0.0), "heldout": (300, 3, 0.0)}
 TESTS = ("c2st", "c2st-knn", "nearest-neighbor-test", "mean-test", "variance-test")
+LEARNED = ("f-divergence", "jensen-shannon", "density-ratio", "wasserstein-critic")
 # Rows that are built so that few images would take minutes off the test are given smaller parameters.
 SMALL = {
     "kid": {"subsets": 20, "subset_size": 60},
@@ -24,6 +25,7 @@ SMALL = {
     "sliced-wasserstein": {"projections": 100},
     "class-balance": {"permutations": 99},
     **{name: {"permutations": 39} for name in TESTS},
+    **{name: {"steps": 40} for name in LEARNED},
 }
 # Metrics of distances between rows alone know no origin and no directions.
 KNOW_DISTANCES_ALONE = {
@@ -35,8 +37,16 @@ KNOW_DISTANCES_ALONE = {
 }
 # Inner products and angles survive a rotation, but no shift.
 KNOW_ANGLES = {"kid", "mmd-polynomial", "mifid", "cmmd", "vendi"}
-# What each feature is matters: logits, directions that are drawn, and draws that go by what the rows are.
-KNOW_FEATURES = {"inception-score", "class-entropy", "class-balance", "sliced-wasserstein", "fld", *TESTS}
+# What each feature is matters: logits, directions that are drawn, and draws and folds that go by the rows' bits.
+KNOW_FEATURES = {
+    "inception-score",
+    "class-entropy",
+    "class-balance",
+    "sliced-wasserstein",
+    "fld",
+    *TESTS,
+    *LEARNED,
+}
 # Of a set against itself: what a distance is, and what a manifold holds. Unbiased estimates may be below.
 WITHIN_ITSELF = {
     **dict.fromkeys(("frechet", "frechet-classes", "authenticity"), 0.0),
