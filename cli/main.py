@@ -25,6 +25,11 @@ VERBS = {
     "pr": ("measures", "precision_recall", "Precision and recall of the manifolds."),
     "dc": ("measures", "density_coverage", "Density and coverage of the manifolds."),
     "test": ("two_sample", "test", "Whether two sets come from one distribution, with p-values and power."),
+    "sensitivity": (
+        "sensitivity",
+        "sensitivity",
+        "Which measure moves how far under which disturbance of real images.",
+    ),
     "truncation": ("truncation", "truncation", "Each metric along psi, from a set of images for each psi."),
     "likelihood": (
         "likelihood",

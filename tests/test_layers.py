@@ -44,6 +44,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "protocols": ("errors",),
     "labels": ("errors",),
     "nearest": ("errors", "stats", "engines"),
+    "disturbances": (*BASE, "threads", "stats", "images"),
     "summary": (*BASE, "spec", "stats", "resize", "images", "extractors"),
     "store": ("errors", "spec", "stats", "summary"),
     "cache": (*BASE, "spec", "images", "extractors", "summary", "store"),
@@ -60,6 +61,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "perceptual": ("errors", "spec", "resize", "engines", "images", "extractors", "latent", "planning"),
     "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
+    "sensitivity": (*BASE, "metrics", "images", "disturbances", "labels", "summary", "results", "evaluation"),
     "two_sample": ("errors", "extractors", "engines", "metrics", "sources", "results", "evaluation"),
 }
 TABLE = ([], ["metric"], ["table"])
