@@ -151,7 +151,8 @@ def _label_lines(panel: Any, report: Sensitivity, name: str) -> None:
     points = panel.figure.dpi / 72
     pixels = [float(panel.transData.transform((0, end))[1]) for end in clipped]
     box = panel.get_window_extent()
-    placed = spread(pixels, _LINE * points, float(box.y0), float(box.y1))
+    line = _LINE * points
+    placed = spread(pixels, line, float(box.y0) + line, float(box.y1))  # clear of the axis
     for place, end, pixel in zip(shown, clipped, placed, strict=True):
         colour = _COLOURS[place % len(_COLOURS)]
         height = float(panel.transData.inverted().transform((0, pixel))[1])
