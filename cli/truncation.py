@@ -71,6 +71,7 @@ def truncation(
     from .allocator import keep_freed_memory
     from .console import progress_bar
 
+    _require_sets(real, fakes)
     params = parse_params(settings)
     if seed is not None:
         params["seed"] = seed
@@ -91,6 +92,20 @@ def truncation(
                 click.echo(line)
     else:
         _show(points)
+
+
+def _require_sets(real: str, fakes: dict[float, str]) -> None:
+    """Refuse sets that are missing, or of several sizes, before the first is measured."""
+    from gen_eval.errors import UsageError
+    from gen_eval.images import Images
+    from gen_eval.sources import Vectors, open_source
+
+    open_source(real)
+    sources = {psi: open_source(name) for psi, name in fakes.items()}
+    sizes = {psi: len(source) for psi, source in sources.items() if isinstance(source, (Images, Vectors))}
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{n} at {psi:g}" for psi, n in sizes.items())
+        raise UsageError(f"the points of a curve need equally many images, found {found}")
 
 
 def _show(points: Sequence[Point]) -> None:

@@ -42,7 +42,7 @@ class UnknownName(UsageError):
     """
 
     def __init__(self, what: str, name: object, known: Iterable[str]) -> None:
-        names = sorted(known)
+        names = sorted(set(known))
         close = get_close_matches(str(name), names, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
         super().__init__(f"unknown {what} '{name}': {hint}known: {', '.join(names)}")

@@ -180,7 +180,9 @@ class Evaluation:
         return plan
 
     def _settle(self, role: str, source: Source, plan: Plan) -> Images | Summary:
-        return settle(source, plan.requests(role), n=self._reference_n if role == "reference" else None)
+        n = self._reference_n if role == "reference" else None
+        settled = settle(source, plan.requests(role), n=n)
+        return settled.cut(plan.rows(role)) if isinstance(settled, Summary) else settled
 
     def _summarize(self, role: str, source: Images | Summary, plan: Plan) -> Summary:
         if isinstance(source, Summary):

@@ -179,6 +179,12 @@ class Likelihood:
             per_image = numbers
         scores = (nll(per_image), bits_per_dim(per_image, dims=terms.dims))
         details = {name: value for name, value in weighted.values.items() if name.endswith("draws")}
+        warnings = list(weighted.warnings)
+        if terms.dequantization != "none" and scores[1].values["bits_per_dim"] < 0:
+            warnings.append(
+                "fewer than 0 bits per dimension: under dequantisation they bound the log-probability of levels, which "
+                "is at most 0, so the numbers or their scale are wrong"
+            )
         return cls(
             model,
             terms,
@@ -187,7 +193,7 @@ class Likelihood:
             {name: error for score in scores for name, error in score.errors.items()},
             per_image,
             {k: (-weighted.values[f"iwae_{k}"], weighted.errors[f"iwae_{k}"]) for k in nested},
-            weighted.warnings,
+            warnings,
         )
 
     @property

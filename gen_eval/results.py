@@ -45,7 +45,8 @@ class Result:
         measure: what was asked for, such as ``"fid"``.
         metric: the row of the metric table behind it.
         version: of the metric's numbers.
-        better: the values that models are judged by, each ``"lower"`` or ``"higher"``; the metric's own first.
+        better: the values that models are judged by, each ``"lower"``, ``"higher"``, or such as ``"near 0.5"``; the
+            metric's own first.
         params: the metric's parameters.
         protocol: the name of the settings.
         spec: what produced the features.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import combinations
 
 import torch
 
+from gen_eval.errors import GenEvalError
 from gen_eval.extractors import Extractor
 from gen_eval.labels import Labels
 from gen_eval.metrics import Measure
@@ -44,7 +46,11 @@ def compute(
     if labels:
         features |= {role: _with_classes(features[role], labels[role]) for role in metric.by_class}
     params = protocol.params_for(metric.name, metric.params)
-    score = metric.compute(features, **params)
+    try:
+        score = metric.compute(features, **params)
+    except GenEvalError as error:
+        error.args = (f"{measure.name}: {error}",)
+        raise
     return Result(
         measure=measure.name,
         metric=metric.name,
@@ -125,9 +131,9 @@ def _set_warnings(
     summaries: Mapping[str, Summary], features: Mapping[str, Features], by_rows: bool
 ) -> list[str]:
     lines = []
-    digests = [summary.digest for summary in summaries.values()]
-    if any(digests.count(digest) > 1 for digest in digests if digest):
-        lines.append("both sets hold the same images, to the last byte")
+    for (role, one), (other_role, other) in combinations(summaries.items(), 2):
+        if one.digest and one.digest == other.digest:
+            lines.append(f"the {role} and the {other_role} set hold the same images, to the last byte")
     for role, summary in summaries.items():
         sample, n = features[role].sample, features[role].n
         if by_rows and sample and sample.n != n:

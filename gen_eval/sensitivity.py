@@ -32,7 +32,7 @@ class Move:
         strength: in its unit.
         measure: what was asked for, such as ``"pr"``.
         name: which of its values, such as ``"recall"``.
-        better: ``"lower"`` or ``"higher"``.
+        better: ``"lower"``, ``"higher"``, or such as ``"near 0.5"``.
         value: of the disturbed set.
         error: its standard error, where it has one.
         clean: of the clean set.
@@ -57,17 +57,23 @@ class Move:
         cautious: both sets are made of the same images and meet the same reference, so their difference varies less
         than those of two models do.
         """
-        if self.error is None or self.clean_error is None:
-            return None
-        move, error = self.value - self.clean, math.hypot(self.error, self.clean_error)
-        if error == 0:
-            return math.copysign(math.inf, move) if move else 0.0
-        return move / error
+        return self._in_errors(self.value - self.clean)
 
     @property
     def worse(self) -> float | None:
         """The same, positive where the measure says that the disturbed set is the worse one."""
+        if self.better.startswith("near"):
+            best = float(self.better.removeprefix("near"))
+            return self._in_errors(abs(self.value - best) - abs(self.clean - best))
         return self.z if self.z is None or self.better == "lower" else -self.z
+
+    def _in_errors(self, move: float) -> float | None:
+        if self.error is None or self.clean_error is None:
+            return None
+        error = math.hypot(self.error, self.clean_error)
+        if error == 0:
+            return math.copysign(math.inf, move) if move else 0.0
+        return move / error
 
     @property
     def verdict(self) -> str:

@@ -83,7 +83,7 @@ class Sample:
     the order of their hash, so any leading part of a sample is itself a uniform subset.
 
     Args:
-        rows: ``[k, d]`` float32.
+        rows: ``[k, d]`` float32, or float64 where they came so.
         index: ``[k]`` int64 on the CPU, the images that the rows belong to.
         limit: the most rows to keep; ``None`` keeps all.
     """
@@ -99,7 +99,8 @@ class Sample:
         if index.shape != rows.shape[:1]:
             raise UsageError(f"{len(rows)} rows need as many indices, found {tuple(index.shape)}")
         order = torch.argsort(_hash(index))[:limit]
-        return cls(rows[order.to(rows.device)].float(), index[order], limit)
+        kept = rows[order.to(rows.device)]
+        return cls(kept if kept.dtype == torch.float64 else kept.float(), index[order], limit)
 
     @property
     def n(self) -> int:

@@ -29,7 +29,8 @@ class Outcome:
         result: the statistic and the terms it was measured on.
         p_value: as if it were the only test.
         adjusted: the p-value that counts the other tests; it is compared with the level.
-        power: the probability that as many fresh images would be rejected, were the true effect the one found.
+        power: the probability that as many fresh images would be rejected, were the true effect the one found. This
+            and the next are at the level ``alpha / number of tests``, which every correction surely leaves to each.
         detectable: the least effect, in units of the statistic, that these sizes find with probability 0.8;
             ``None`` where the permutations are too few to find any.
     """
@@ -131,6 +132,7 @@ def two_sample_test(
         UnknownName: if there is no such test or correction.
         UsageError: if alpha is no probability, or so few permutations cannot reach it.
     """
+    tests = [tests] if isinstance(tests, str) else list(dict.fromkeys(tests))
     for test in tests:
         if test not in TESTS:
             raise UnknownName("test", test, TESTS)
@@ -138,6 +140,9 @@ def two_sample_test(
         raise UsageError(f"no tests were asked for; there are {', '.join(TESTS)}")
     if correction not in CORRECTIONS:
         raise UnknownName("correction", correction, CORRECTIONS)
+    for name in params or {}:
+        if name.split(".")[-1] in ("alpha", "permutations"):
+            raise UsageError(f"'{name}' is for all tests together: set it with the option of that name")
     if not 0 < alpha < 1:
         raise UsageError(f"alpha must lie between 0 and 1, found {alpha}")
     if 1 / (1 + permutations) > alpha / len(tests):

@@ -53,7 +53,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dequantization": ("errors", "images", "summary", "sources"),
     "likelihood": (*BASE, "engines", "images", "sources", "results", "dequantization"),
     "planning": (*BASE, "stats", "metrics", "images", "extractors", "summary", "protocols"),
-    "scoring": ("stats", "metrics", "extractors", "labels", "summary", "results", "protocols"),
+    "scoring": ("errors", "stats", "metrics", "extractors", "labels", "summary", "results", "protocols"),
     "evaluation": (
         *BASE,
         *("stats", "metrics", "images", "extractors", "labels", "summary", "cache"),

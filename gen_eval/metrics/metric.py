@@ -25,7 +25,8 @@ class Metric:
     Args:
         name: what it is called.
         compute: features by role, and the parameters by name, to a score.
-        better: its values that models are judged by, each ``"lower"`` or ``"higher"``; the metric's own first.
+        better: its values that models are judged by, each ``"lower"``, ``"higher"``, or such as ``"near 0.5"``; the
+            metric's own first.
         cite: the paper.
         roles: the sets it compares.
         params: its parameters and their defaults; protocols may set others.

@@ -58,4 +58,12 @@ def test_sets_of_different_sizes_are_refused(run, sets, tmp_path):
     few = first_of(sets.fake, 9, tmp_path / "few")
     done = run("truncation", sets.real, f"1={sets.fake}", f"0.5={few}")
     assert (done.code, done.out) == (1, "")
-    assert "generated n: 10 against 9" in done.err
+    assert "equally many images, found 10 at 1, 9 at 0.5" in done.err
+    assert "image" not in done.err.split("error")[0]  # nothing was measured before
+
+
+def test_a_set_that_is_missing_is_refused_before_the_first_is_measured(run, sets, tmp_path):
+    done = run("truncation", sets.real, f"1={sets.fake}", f"0.5={tmp_path / 'nowhere'}")
+    assert (done.code, done.out) == (1, "")
+    assert "nowhere" in done.err
+    assert "10/10" not in done.err

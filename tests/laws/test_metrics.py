@@ -92,7 +92,7 @@ def test_what_a_row_says_of_itself(name):
     assert metric.name == name
     assert next(iter(metric.better)) == next(iter(score.values))
     assert set(metric.better) <= set(score.values)
-    assert set(metric.better.values()) <= {"lower", "higher"}
+    assert set(metric.better.values()) <= {"lower", "higher", "near 0", "near 0.5"}
     assert set(score.errors) | set(score.biases) <= set(score.values) | {"fit"}
     assert metric.cite
     assert all(math.isfinite(value) for value in score.values.values())

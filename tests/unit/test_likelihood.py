@@ -181,6 +181,14 @@ def test_log_weights_become_a_bound_of_their_draws():
     assert list(found.errors) == ["nll", "bits_per_dim"]
 
 
+def test_levels_that_are_surer_than_sure_are_warned_about():
+    numbers, data = torch.arange(6).double(), SetInfo("x", "", 6)
+    (warning,) = Likelihood.of(numbers, Terms("exact", 3, "uniform"), data).warnings
+    assert "fewer than 0 bits per dimension" in warning
+    for terms in (Terms("exact", 3, "uniform", scale=256.0), Terms("exact", 3, "none")):
+        assert not Likelihood.of(numbers, terms, data).warnings
+
+
 @pytest.mark.parametrize("shape", [(6,), (6, 20)])
 def test_float32_numbers_lose_nothing_to_the_volume(shape):
     """It is far larger than they are: 17,000 nats in 3,072 dimensions."""

@@ -112,6 +112,9 @@ def test_a_move_in_standard_errors_of_the_difference():
     assert (move(value=12.0).z, move(value=12.0).verdict) == (2, "worse")
     higher = move(value=12.0, better="higher")
     assert (higher.z, higher.worse, higher.verdict) == (2, -2, "better")
+    near = {"better": "near 5", "clean": 4.0}
+    assert (move(**near, value=21.0).worse, move(**near, value=-11.0).worse) == (3, 3)
+    assert move(**near, value=5.0).worse == pytest.approx(-0.2)
     assert (move(error=None).z, move(clean_error=None).worse, move(error=None).verdict) == (None, None, "")
     sure = {"error": 0.0, "clean_error": 0.0}
     assert (move(**sure).z, move(**sure, value=2.0).z, move(**sure, value=1.0).z) == (math.inf, 0, -math.inf)

@@ -157,7 +157,7 @@ def test_a_sample_holds_rows_up_to_its_limit_beside_their_indices(limit):
         == len(sample.index.unique())
         == min(100, 100 if limit is None else limit)
     )
-    assert torch.equal(sample.rows, rows[sample.index].float())
+    assert torch.equal(sample.rows, rows[sample.index])
 
 
 @pytest.mark.parametrize("limit", [None, 1, 30])
@@ -277,9 +277,9 @@ def test_rows_come_in_the_order_of_their_images(limit):
     rows = rows_of(100)
     sample = Sample.of(rows, torch.arange(100), limit)
     kept = sample.index.sort().values
-    assert torch.equal(sample.in_order(), rows[kept].float())
+    assert torch.equal(sample.in_order(), rows[kept])
     if limit is None:
-        assert torch.equal(sample.in_order(), rows.float())
+        assert torch.equal(sample.in_order(), rows)
 
 
 # --- Features
@@ -291,12 +291,27 @@ def features_of(n, classes, d=4, seed=0):
     return replace(features, classes=tuple(classes[index] for index in features.sample.index.tolist()))
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_no_digit_of_a_row_is_lost(given, kept):
+    rows = rows_of(20).to(given)
+    sample = Features.of(rows).sample
+    assert sample.rows.dtype == kept
+    assert torch.equal(sample.in_order().double(), rows.double())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_features_of_rows_hold_all_of_them_and_their_moments(dtype):
     rows = rows_of(50).to(dtype)
     features = Features.of(rows)
     assert (features.n, features.sample.n, features.sample.limit, features.classes) == (50, 50, None, None)
-    assert torch.equal(features.sample.in_order(), rows.float())
+    assert torch.equal(features.sample.in_order(), rows)
     assert_same_moments(features.moments, Moments.of(rows))
     assert torch.equal(features.moments.scatter, features.moments.scatter.T)
     rows[7, 1] = float("nan")
@@ -313,15 +328,15 @@ def test_features_by_class_are_those_of_the_rows_of_each(classes):
         mine = [index for index, label in enumerate(classes) if label == name]
         assert part.n == part.moments.n == part.sample.n == len(mine)
         assert sorted(part.sample.index.tolist()) == mine
-        assert torch.equal(part.sample.in_order(), rows[mine].float())
-        assert_same_moments(part.moments, Moments.of(rows[mine].float()))
+        assert torch.equal(part.sample.in_order(), rows[mine])
+        assert_same_moments(part.moments, Moments.of(rows[mine]))
         assert part.classes is None
 
 
 def test_the_classes_add_up_to_the_whole():
     features = features_of(60, list("abc") * 20)
     parts = features.by_class().values()
-    assert_same_moments(total([part.moments for part in parts]), Moments.of(rows_of(60, 4).float()))
+    assert_same_moments(total([part.moments for part in parts]), Moments.of(rows_of(60, 4)))
     whole = total([part.sample for part in parts])
     assert_same_sample(whole, features.sample)
 

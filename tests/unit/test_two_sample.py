@@ -22,10 +22,8 @@ def cloud(n, seed, shift=0.0):
 
 def test_every_row_with_a_level_is_a_test_and_gives_what_a_report_needs():
     assert set(DEFAULT_TESTS) <= set(TESTS) <= set(METRICS)
-    report = two_sample_test(
-        cloud(40, 0), cloud(30, 1), tests=TESTS[:-1], extractor="identity", permutations=400
-    )
-    assert [each.test for each in report.outcomes] == list(TESTS[:-1])
+    report = two_sample_test(cloud(40, 0), cloud(30, 1), tests=TESTS, permutations=400)
+    assert [each.test for each in report.outcomes] == list(TESTS)
     for each in report.outcomes:
         assert 0 < each.p_value <= each.adjusted <= 1
         assert 0 < each.power <= 1
@@ -39,6 +37,15 @@ def test_one_distribution_is_not_rejected_and_two_are():
     assert same.rejecting == []
     assert {"mean-test", "c2st", "mmd"} <= set(other.rejecting)
     assert other.p_value == min(each.adjusted for each in other.outcomes) <= 0.05
+
+
+def test_clouds_far_from_the_origin_are_told_apart_as_near_ones_are():
+    near, far = (
+        two_sample_test(cloud(100, 0) + offset, cloud(80, 1, shift=1.0) + offset, permutations=200)
+        for offset in (0.0, 1e8)
+    )
+    assert near.differ
+    assert far.rejecting == near.rejecting
 
 
 def test_p_values_are_adjusted_for_their_number():
@@ -57,8 +64,8 @@ def test_all_tests_together_err_at_most_at_the_level():
         two_sample_test(cloud(24, [1, rep]), cloud(20, [2, rep]), permutations=130, alpha=0.1).differ
         for rep in range(100)
     )
-    # One in ten, less what Holm leaves for dependence; 19 is beyond three standard deviations.
-    assert differ < 19
+    # One in ten at most, and three standard deviations of chance.
+    assert differ <= 10 + 3 * 3
 
 
 def test_what_a_small_set_cannot_find_a_large_one_can():
@@ -99,6 +106,8 @@ def test_a_report_is_plain_data():
         ({"correction": "sidak"}, UnknownName, "unknown correction 'sidak'"),
         ({"alpha": 0}, UsageError, "alpha must lie between 0 and 1, found 0"),
         ({"permutations": 50}, UsageError, "50 permutations give no p-value below 0.02.*at least 120"),
+        ({"params": {"alpha": 0.9}}, UsageError, "'alpha' is for all tests together"),
+        ({"params": {"mmd.permutations": 0}}, UsageError, "'mmd.permutations' is for all tests together"),
         ({"extractor": "pixels"}, UsageError, "feature vectors, which only measures through 'identity' take"),
     ],
 )

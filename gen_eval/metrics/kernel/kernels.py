@@ -174,7 +174,9 @@ def median_distance(x: Tensor, y: Tensor) -> float:
     distances = squares[tuple(torch.triu_indices(count, count, 1, device=rows.device))].clamp_min_(0).sqrt_()
     # torch's median of an even number of values is the lower of the two in the middle.
     median = float(distances.median() - (-distances).median()) / 2
-    if not 1e-7 * size < median < math.inf:  # rounding makes that much of 0
+    # Rounding makes that much of 0: that of the features themselves, and that of the product.
+    rounding = max(torch.finfo(each.dtype).eps for each in (x, y)) * size + 1e-7 * float(norms.max().sqrt())
+    if not rounding < median < math.inf:
         raise NumericalError(
             f"the median distance between feature rows is {median:.3g}, which is no bandwidth: most rows are copies "
             "of one another, or they are too large; give a bandwidth as a number"

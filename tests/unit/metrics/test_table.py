@@ -1,0 +1,62 @@
+"""How rows of the table reach their engines, from vectors to results."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gen_eval.errors import NumericalError
+from gen_eval.evaluation import evaluate
+from gen_eval.metrics import METRICS
+from gen_eval.metrics.diversity.modes import mode_coverage
+
+MODES = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+
+
+def ring(counts, seed):
+    """So many rows about each mode, with a standard deviation of 1, and the mode of each."""
+    rng = np.random.default_rng(seed)
+    rows = [mode + rng.normal(size=(count, 2)) for mode, count in zip(MODES, counts, strict=True)]
+    labels = [name for name, count in zip("abc", counts, strict=True) for _ in range(count)]
+    return np.concatenate(rows), labels
+
+
+def test_modes_are_the_classes_of_the_reference():
+    reference, labels = ring((60, 30, 10), 0)
+    generated, _ = ring((40, 20, 0), 1)
+    (found,) = evaluate(
+        "mode-coverage:identity", generated=generated, reference=reference, labels={"reference": labels}
+    )
+    classes = [reference[np.array(labels) == name] for name in "abc"]
+    expected = mode_coverage(
+        torch.from_numpy(generated),
+        torch.from_numpy(np.stack([rows.mean(0) for rows in classes])),
+        torch.tensor([np.sqrt(rows.var(0, ddof=1).sum()) for rows in classes]),
+        weights=torch.tensor([60.0, 30.0, 10.0]),
+        reach=2.0,
+    )
+    assert dict(found.values) == pytest.approx(dict(expected.values), rel=1e-9)
+    assert found.values["modes_covered"] == 2
+    # In the plane a root mean square distance is 1.41 standard deviations: 2 of these hold 98 % of a Gaussian.
+    assert found.values["high_quality"] == pytest.approx(0.98, abs=0.05)
+
+
+def test_rows_bound_vectors_too():
+    rng = np.random.default_rng(0)
+    generated, reference = rng.normal(size=(60, 4)), rng.normal(size=(51, 4))
+    (found,) = evaluate("wasserstein:identity", generated=generated, reference=reference, rows=50)
+    assert [info.n for info in found.sets.values()] == [50, 50]
+    assert any("uniform sample of 50" in warning for warning in found.warnings)
+
+
+def test_a_metric_that_fails_is_named():
+    rows = np.full((20, 3), 2.0)
+    with pytest.raises(NumericalError, match="^mmd:identity: the median distance"):
+        evaluate(["fd:identity", "mmd:identity"], generated=rows, reference=rows)
+
+
+def test_every_direction_is_one_that_is_known():
+    for metric in METRICS.values():
+        for direction in metric.better.values():
+            assert direction in ("lower", "higher") or 0 <= float(direction.removeprefix("near ")) <= 1
