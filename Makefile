@@ -1,7 +1,7 @@
 # The targets that people and CI both call. PYTHON picks the interpreter, such as `make test PYTHON=python3.12`.
 PYTHON ?= python
 
-.PHONY: setup check test bench
+.PHONY: setup check test bench docs
 
 setup:  ## install the package, editable, with all that development needs
 	$(PYTHON) -m pip install -e ".[dev]"
@@ -17,3 +17,6 @@ test:  ## every test, the slowest listed
 bench:  ## time and memory beside the other tools; needs an hour of a quiet machine
 	weights=$$($(PYTHON) -c "from gen_eval.extractors.inception_weights import WEIGHTS; from gen_eval.fetch import fetch; print(fetch(WEIGHTS))") \
 	  && $(PYTHON) benchmarks/fid.py --weights "$$weights"
+
+docs:  ## the page of what each metric sees, from real images; an hour
+	$(PYTHON) benchmarks/sensitivity.py --n 500
