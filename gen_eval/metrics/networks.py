@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gen_eval.errors import NumericalError, TooFewImages, UsageError
-from gen_eval.metrics.kernel.sums import matched_rows
+from gen_eval.errors import NumericalError, TooFewImages
+from gen_eval.metrics.arguments import require_whole
+from gen_eval.metrics.rows import identities, matched
 
 # Weights [k, in, out] and biases [k, 1, out] of each layer of k networks.
 Layers = list[tuple[Tensor, Tensor]]
@@ -60,11 +61,13 @@ class Training:
     seed: int = 2020
 
     def __post_init__(self) -> None:
-        if self.folds < 3 or self.steps < 1 or self.width < 1:
-            raise UsageError(
-                "networks need 3 folds or more (to learn, to stop, to be judged), and 1 step and 1 unit or more, "
-                f"found folds={self.folds}, steps={self.steps}, width={self.width}"
-            )
+        # A fold to learn from, one to stop by, one to be judged on.
+        for name, value, least in (
+            ("folds", self.folds, 3),
+            ("steps", self.steps, 1),
+            ("width", self.width, 1),
+        ):
+            require_whole(name, value, least)
 
 
 def _as_trained(layers: Layers) -> Layers:
@@ -133,24 +136,23 @@ def divide(generated: Tensor, reference: Tensor, training: Training) -> Pair:
         NumericalError: if a feature is NaN or infinite.
         UsageError: if the rows are no matrices of floats with equally many features.
     """
-    generated, reference = matched_rows(generated, reference)
+    generated, reference = matched(least_rows(training.folds), generated=generated, reference=reference)
     draws = torch.Generator().manual_seed(training.seed)
     multipliers = torch.randint(-(2**63), 2**63 - 1, (generated.shape[1],), generator=draws) | 1
-    keys = [_keys(rows, multipliers.to(rows.device)) for rows in (generated, reference)]
-    distinct, which = torch.unique(torch.cat(keys), return_inverse=True)
-    of_set = which.split([len(generated), len(reference)])
+    which = identities(torch.cat([generated, reference]), multipliers.to(generated.device))
+    of_set, distinct = torch.split(which, [len(generated), len(reference)]), int(which.max()) + 1
     # Rows of one set alone and of both are dealt out one kind after another, so that folds are alike.
-    kind = torch.zeros_like(distinct)
+    kind = which.new_zeros(distinct)
     for weight, at in zip((1, 2), of_set, strict=True):
-        kind += weight * (torch.bincount(at, minlength=len(distinct)) > 0)
-    fold = torch.empty_like(distinct)
-    fold[torch.argsort(kind, stable=True)] = torch.arange(len(distinct), device=fold.device) % training.folds
+        kind += weight * (torch.bincount(at, minlength=distinct) > 0)
+    fold = torch.empty_like(kind)
+    fold[torch.argsort(kind, stable=True)] = torch.arange(distinct, device=fold.device) % training.folds
     sides = []
     for role, rows, at in zip(Pair._fields, (generated, reference), of_set, strict=True):
         if int(torch.bincount(fold[at], minlength=training.folds).min()) < _LEAST_A_FOLD:
             raise TooFewImages(
                 f"each of {training.folds} folds needs {_LEAST_A_FOLD} images of each set that differ, "
-                f"{least_rows(training.folds)} in all; the {role} set has {len(at.unique())} among {len(at)}"
+                f"{least_rows(training.folds)} in all; the {role} set has {len(torch.unique(at))} among {len(at)}"
             )
         order = torch.argsort(at, stable=True)
         sides.append(Side(rows[order], order, fold[at[order]]))
@@ -160,15 +162,6 @@ def divide(generated: Tensor, reference: Tensor, training: Training) -> Pair:
 def least_rows(folds: int) -> int:
     """The fewest rows of a set that so many folds can bear, if all differ."""
     return folds * _LEAST_A_FOLD
-
-
-def _keys(rows: Tensor, multipliers: Tensor) -> Tensor:
-    """A number for the content of each row, ``[n]`` int64, by arithmetic that is exact wherever it is done."""
-    bits = torch.int32 if rows.dtype == torch.float32 else torch.int64
-    # Adding 0 makes the two zeros one.
-    return torch.cat(
-        [((part + 0.0).view(bits).long() * multipliers).sum(1) for part in torch.split(rows, _BLOCK)]
-    )
 
 
 @dataclass(frozen=True)

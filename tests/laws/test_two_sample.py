@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from scipy.stats import kstest, norm
+from scipy.stats import binom, kstest, norm
 from threadpoolctl import threadpool_limits
 
 from gen_eval.metrics.kernel.mmd import mmd
@@ -100,6 +100,28 @@ def test_p_values_are_uniform_and_the_level_holds_where_nothing_differs(name):
         assert (p <= level + 1e-9).mean() <= level + noise(level, 500)
     if name != "nearest-neighbor-test":  # of which ties make the p-value larger
         assert (p <= 0.05 + 1e-9).mean() >= 0.05 - noise(0.05, 500)
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_the_level_holds_at_a_seed_that_never_changes_where_most_rows_are_equal(name):
+    """Of one binary feature there are so few pairs of sets that the level can be added up, pair by pair.
+
+    Where folds are drawn for each pair, so few of them leave it uncertain.
+    """
+    n, m = 40, 60
+    ones_of_x, ones_of_y = (np.flatnonzero(binom.pmf(range(k + 1), k, 0.5) > 4e-3) for k in (n, m))
+    rng, p, weights = np.random.default_rng(0), [], []
+    for a in ones_of_x:
+        for b in ones_of_y:
+            pair = [(rng.permutation(k) < ones).astype(float)[:, None] for k, ones in ((n, a), (m, b))]
+            options = {"bandwidth": 1.0} if name == "mmd" else {}
+            p.append(score_of(TESTS[name], pair, 2020, **options).values["p_value"])
+            weights.append(binom.pmf(a, n, 0.5) * binom.pmf(b, m, 0.5))
+    p, weights = np.array(p), np.array(weights) / sum(weights)
+    for level in (0.05, 0.1, 0.25, 0.5):
+        uncertain = NOISE * math.sqrt(level * (1 - level) * (weights**2).sum())
+        allowed = level + (uncertain if name.startswith("c2st") else 0.0)
+        assert weights[p <= level + 1e-9].sum() <= allowed
 
 
 @pytest.mark.parametrize("classifier", ["logistic", "knn"])

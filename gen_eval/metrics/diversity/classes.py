@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gen_eval.errors import UsageError
 from gen_eval.metrics import linalg
-from gen_eval.metrics.diversity.histogram import Estimate, entropy, mean_entropy, two_orders
-from gen_eval.metrics.diversity.rows import require_rows
+from gen_eval.metrics.arguments import require_whole
+from gen_eval.metrics.diversity.histogram import Estimate, entropy, few_in_a_bin, mean_entropy, two_orders
+from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 
 Counts = NDArray[np.int64]
@@ -29,7 +29,8 @@ def class_entropy(logits: Tensor) -> Score:
 
     The entropy of n images falls short of that of many, by about (classes seen - 1) / 2n (Miller 1955). That is
     stated as its bias where it is below .1 nats. The standard error is of second order, so that it holds
-    where all classes are equally frequent as well.
+    where all classes are equally frequent as well. Of fewer than fifteen images a class, unequally frequent, it is
+    .8 to .95 of the spread, and intervals of 95 % hold 85 to 91 %: a warning says so.
 
     Args:
         logits: ``[n, classes]``; log-probabilities serve as well.
@@ -44,8 +45,7 @@ def class_entropy(logits: Tensor) -> Score:
         TooFewImages: if there are fewer than two images.
         NumericalError: if a logit is NaN or infinite.
     """
-    require_rows("logits", logits, least=2)
-    logits = logits.detach()
+    (logits,) = matched(2, generated=logits)
     n, classes = len(logits), logits.argmax(1)
     counts = torch.bincount(classes, minlength=logits.shape[1]).double()
     hard = entropy(counts)
@@ -62,7 +62,7 @@ def class_entropy(logits: Tensor) -> Score:
         errors={name: found.error for name, found in estimates.items()},
         biases={name: found.bias for name, found in estimates.items()} if small else {},
         contributions={"generated": (surprise - hard.value) / n},
-        warnings=() if small else _too_few(n, hard),
+        warnings=few_in_a_bin(n, int((counts > 0).sum())) if small else _too_few(n, hard),
     )
 
 
@@ -91,15 +91,8 @@ def class_balance(
         TooFewImages: if a set has fewer than two images.
         NumericalError: if a logit is NaN or infinite.
     """
-    require_rows("generated logits", generated, least=2)
-    require_rows("reference logits", reference, least=2)
-    if generated.shape[1] != reference.shape[1]:
-        raise UsageError(
-            f"logits of {generated.shape[1]} and of {reference.shape[1]} dimensions do not compare; "
-            "both sets must go through the same classifier"
-        )
-    if permutations < 1:
-        raise UsageError(f"a p-value needs at least 1 permutation, found {permutations}")
+    generated, reference = matched(2, generated=generated, reference=reference)
+    require_whole("permutations", permutations, 1)
     g, r = (torch.bincount(z.argmax(1), minlength=z.shape[1]).cpu().numpy() for z in (generated, reference))
     g, r = g[g + r > 0], r[g + r > 0]
     found = _smoothed_divergence(g, r)

@@ -13,6 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+# Images a bin, on average, below which errors were seen to fall short where bins are unequally full.
+_FEW = 15
+
 
 class Estimate(NamedTuple):
     """A number in nats with its standard error and its bias."""
@@ -81,3 +84,13 @@ def two_orders(first: float, chance: float) -> float:
             covariance S. The variance of second order is half of it.
     """
     return math.sqrt(max(first - chance, 0) + chance / 2)
+
+
+def few_in_a_bin(n: int, bins: int) -> tuple[str, ...]:
+    """A warning, where n images are too few for so many bins that are not empty."""
+    if n >= _FEW * bins:
+        return ()
+    return (
+        f"{n} images in {bins} classes or modes are few: with fewer than {_FEW} each, standard errors may be as little "
+        "as .7 of what they should be",
+    )

@@ -11,15 +11,13 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import UsageError
-from gen_eval.metrics import linalg
-from gen_eval.metrics.diversity.histogram import divergence, entropy
-from gen_eval.metrics.diversity.rows import require_rows
+from gen_eval.metrics import agresti_coull, linalg
+from gen_eval.metrics.diversity.histogram import divergence, entropy, few_in_a_bin
+from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 
 # Rows whose distances to all centres are held at a time.
 _BLOCK = 2048
-# Successes, and failures, that an interval of a share is widened by (Agresti and Coull 1998).
-_PRIOR = 2.0
 
 
 def mode_coverage(
@@ -38,7 +36,9 @@ def mode_coverage(
     The standard error of the number covered is that of modes seen so few times that another draw might have missed
     them. It cannot tell of modes that were not seen: there ``missed_by_chance`` says how many a generator
     of the right weights, and as high quality, would have missed at this n. That of the share of high quality is
-    Agresti and Coull's, which is not 0 where all or none are. Those of divergence and entropy are of second order.
+    not 0 where all or none are. Those of divergence and entropy are of second order. With fewer
+    than fifteen rows a mode, of modes that are not equally frequent, those of divergence, of entropy and of the number
+    covered are .73 to .95 of the spread, and intervals of 95 % hold 79 to 91 %: a warning says so.
 
     Args:
         generated: ``[n, d]`` rows.
@@ -47,7 +47,10 @@ def mode_coverage(
             plane. In many dimensions all rows of a mode are far from its centre in units of that; the root of the mean
             squared distance will do.
         weights: ``[k]``, how often each mode should be hit, of any sum; equally often if not given.
-        reach: in units of the scale.
+        reach: in units of the scale. Within 3, by default, are 99 % of a round Gaussian in the plane whose standard
+            deviation is the scale. The row ``mode-coverage`` of the table gives the root mean squared distance of
+            each class as the scale, whatever the number of dimensions, and 2 as the reach: by Chebyshev, three
+            quarters of a class or more.
 
     Returns:
         ``modes_covered`` of k; ``high_quality``, the share of rows within reach; of the histogram of all rows over
@@ -59,12 +62,11 @@ def mode_coverage(
         TooFewImages: if there are fewer than two rows, or no centre.
         NumericalError: if a feature or a centre is not finite.
     """
-    require_rows("generated features", generated, least=2)
-    require_rows("centres of modes", centres, least=1)
+    (rows,), (centres,) = matched(2, generated=generated), matched(1, centres=centres)
     weights = torch.ones_like(scales) if weights is None else weights
-    _require_modes(generated.shape[1], centres, scales, weights, reach)
-    n, count = len(generated), len(centres)
-    distances, nearest = _nearest(generated.detach(), centres.double(), scales.double())
+    _require_modes(rows.shape[1], centres, scales, weights, reach)
+    n, count = len(rows), len(centres)
+    distances, nearest = _nearest(rows, centres.double(), scales.double())
     good = distances <= reach
     hits = torch.bincount(nearest[good], minlength=count).double()
     belong = torch.bincount(nearest, minlength=count).double()
@@ -72,7 +74,6 @@ def mode_coverage(
     quality = float(good.double().mean())
     unevenness, spread = divergence(belong, weights), entropy(belong)
     might_miss = (1 - hits[hits > 0] / n).pow(n)
-    widened = (quality * n + _PRIOR) / (n + 2 * _PRIOR)
     return Score(
         {
             "modes_covered": float((hits > 0).sum()),
@@ -83,12 +84,13 @@ def mode_coverage(
         },
         errors={
             "modes_covered": math.sqrt(float((might_miss * (1 - might_miss)).sum())),
-            "high_quality": math.sqrt(widened * (1 - widened) / (n + 2 * _PRIOR)),
+            "high_quality": math.sqrt(agresti_coull.variance(quality, n)),
             "mode_kl": unevenness.error,
             "mode_entropy": spread.error,
         },
         biases={"high_quality": 0.0, "mode_kl": unevenness.bias, "mode_entropy": spread.bias},
         per_image={"generated": distances},
+        warnings=few_in_a_bin(n, int((belong > 0).sum())),
     )
 
 

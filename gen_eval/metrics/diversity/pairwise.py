@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import NumericalError
-from gen_eval.metrics.diversity.rows import require_rows
 from gen_eval.metrics.kernel.kernels import energy
 from gen_eval.metrics.kernel.sums import Gram
+from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 
 # Of three rows each is in two of three pairs, and their spread says nothing.
@@ -40,8 +40,7 @@ def pairwise_distance(generated: Tensor, *, squared: bool = False) -> Score:
         TooFewImages: if there are fewer than four rows.
         NumericalError: if a feature or a distance is not finite.
     """
-    require_rows("generated features", generated, least=_LEAST)
-    rows, n = generated.detach(), len(generated)
+    (rows,), n = matched(_LEAST, generated=generated), len(generated)
     to_others = (_squared_sums if squared else _sums)(rows) / (n - 1)
     value = float(to_others.mean())
     if not math.isfinite(value):

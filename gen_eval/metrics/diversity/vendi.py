@@ -20,8 +20,8 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, UsageError
 from gen_eval.metrics import linalg
-from gen_eval.metrics.diversity.rows import require_rows
 from gen_eval.metrics.kernel.kernels import Kernel, find_kernel
+from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 
 # Rows and columns of the largest matrix whose eigenvalues are taken: 800 MB, and several times that to work in.
@@ -67,8 +67,7 @@ def vendi(
     """
     if not q > 0:
         raise UsageError(f"the order q must be above 0, found {q}")
-    require_rows("generated features", generated, least=2)
-    rows = generated.detach()
+    (rows,) = matched(2, generated=generated)
     if kernel == "linear":
         spectrum = _of_angles(rows)
     else:

@@ -20,7 +20,8 @@ from torch import Tensor
 from gen_eval.errors import UsageError
 from gen_eval.metrics import linalg
 from gen_eval.metrics.kernel.kernels import polynomial
-from gen_eval.metrics.kernel.sums import LEAST_ROWS, Gram, Variances, matched_rows, unbiased
+from gen_eval.metrics.kernel.sums import LEAST_ROWS, Gram, Variances, unbiased
+from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 
 
@@ -60,7 +61,7 @@ def kid(
         NumericalError: if a feature or a value is not finite.
         UsageError: if the dimensions differ or an argument makes no sense.
     """
-    x, y = matched_rows(generated, reference)
+    x, y = matched(LEAST_ROWS, generated=generated, reference=reference)
     if subsets < 1 or subset_size < LEAST_ROWS:
         raise UsageError(
             f"subsets must be 1 or more, of {LEAST_ROWS} rows or more; found {subsets} of {subset_size}"

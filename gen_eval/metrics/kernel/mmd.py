@@ -19,7 +19,8 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, UnknownName, UsageError
 from gen_eval.metrics.kernel.kernels import Kernel, find_kernel
-from gen_eval.metrics.kernel.sums import Gram, PairSums, Value, Variances, matched_rows, unbiased, witness
+from gen_eval.metrics.kernel.sums import LEAST_ROWS, Gram, PairSums, Value, Variances, unbiased, witness
+from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 from gen_eval.metrics.two_sample.significance import judge, require_test
 
@@ -77,7 +78,7 @@ def mmd(
     require_test(alpha, permutations)
     if not 0 < scale < math.inf:
         raise UsageError(f"scale must be positive, found {scale}")
-    x, y = matched_rows(generated, reference)
+    x, y = matched(LEAST_ROWS, generated=generated, reference=reference)
     if normalize:
         x, y = _unit_rows("generated", x), _unit_rows("reference", y)
     used = None

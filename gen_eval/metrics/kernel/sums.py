@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gen_eval.errors import NumericalError, TooFewImages, UsageError
+from gen_eval.errors import NumericalError
 from gen_eval.metrics import linalg
 from gen_eval.metrics.kernel.kernels import Kernel
-from gen_eval.stats import non_finite
 
 # Rows and columns of a block of the Gram matrix: enough for fast products, little enough for the cache.
 _BLOCK = 1000
@@ -32,36 +31,6 @@ _BLOCK = 1000
 LEAST_ROWS = 4
 
 Value = TypeVar("Value", float, Tensor)
-
-
-def matched_rows(generated: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sets, in the wider of their dtypes, once they are fit to be compared.
-
-    Raises:
-        UsageError: if they are not matrices of floats with equally many features.
-        TooFewImages: if one has fewer than four rows.
-        NumericalError: if a feature is NaN or infinite.
-    """
-    for role, rows in (("generated", generated), ("reference", reference)):
-        if rows.ndim != 2 or rows.dtype not in (torch.float32, torch.float64):
-            raise UsageError(
-                f"{role} features must be [n, d] in float32 or float64, "
-                f"found shape {tuple(rows.shape)} in {str(rows.dtype).removeprefix('torch.')}"
-            )
-        if len(rows) < LEAST_ROWS:
-            raise TooFewImages(
-                f"a comparison of two sets needs at least {LEAST_ROWS} images in each set, the {role} set has {len(rows)}"
-            )
-        # A mean is quick to take, but may overflow where the features do not.
-        if not bool(rows.mean(0).isfinite().all()) and not bool(rows.isfinite().all()):
-            raise NumericalError(f"{role} set: {non_finite(rows)}")
-    if generated.shape[1] != reference.shape[1]:
-        raise UsageError(
-            f"features of {generated.shape[1]} and of {reference.shape[1]} dimensions do not compare; "
-            "both sets must go through the same extractor"
-        )
-    dtype = torch.promote_types(generated.dtype, reference.dtype)
-    return generated.detach().to(dtype), reference.detach().to(dtype)
 
 
 @dataclass(frozen=True)

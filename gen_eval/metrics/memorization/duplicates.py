@@ -7,9 +7,9 @@ from torch import Tensor
 
 from gen_eval.errors import UsageError
 from gen_eval.metrics.memorization.closeness import closeness, share
-from gen_eval.metrics.memorization.sets import matched
 from gen_eval.metrics.neighbors.distances import prepare
 from gen_eval.metrics.neighbors.search import neighbours
+from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 
 
@@ -20,8 +20,9 @@ def duplicates(generated: Tensor, reference: Tensor, *, threshold: float = 0.5) 
     extractor is equal; for a network, where it cannot tell them apart. It is near where it is closer to its nearest
     training image than ``threshold`` times the distance of that one to the nearest other training image; an exact
     copy is near too. A fresh image of the training distribution is a near copy with a probability of about
-    ``threshold ** d`` for thresholds up to a half, with d the number of dimensions that the features fill (see
-    :mod:`~gen_eval.metrics.memorization.closeness`). A generated image repeats another one where that one is as
+    ``threshold ** d`` for thresholds up to a half, with d the number of dimensions that the features fill, where
+    training images lie densely (see :mod:`~gen_eval.metrics.memorization.closeness`); the yardstick is the value of
+    held-out images. A generated image repeats another one where that one is as
     close, by the same measure.
 
     The standard errors count the sampling of the generated images; the training set is what it is. Repeats come in

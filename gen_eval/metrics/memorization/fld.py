@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, UsageError
 from gen_eval.metrics.memorization.mixture import Mixture
-from gen_eval.metrics.memorization.sets import matched
+from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 
 _BLOCK = 4096  # rows standardized at a time
@@ -34,7 +34,9 @@ def fld(
     The standard error counts the sampling of held-out images, of the generated ones and of the training images that
     the baseline stands on, but not how the widths vary with what they are fitted to, nor the scale of the features.
     Simulated on features that vary unequally, as those of networks do, it is .8 to 1.3 times the true one, at copies
-    too; on features that are all independent and alike about half of it.
+    too; on features that are all independent and alike about half of it. Where tails are heavy it falls short: of
+    30 independent features of Student's t with 6 degrees of freedom, at 150, 300 and 100 images, it is three
+    quarters of the true one, and intervals of 95 % hold 80 to 88 %.
 
     Memory is that of :meth:`Mixture.fit`.
 

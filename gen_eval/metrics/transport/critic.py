@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import NumericalError, UnknownName, UsageError
-from gen_eval.metrics.kernel.sums import matched_rows
 from gen_eval.metrics.networks import (
     Difference,
     Fit,
@@ -32,6 +31,7 @@ from gen_eval.metrics.networks import (
     negative,
     outputs,
 )
+from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 
 CONSTRAINTS = ("gradient-penalty", "clip", "spectral-norm")
@@ -247,7 +247,7 @@ def kantorovich_rubinstein_dual(x: Tensor, y: Tensor) -> Potentials:
         NumericalError: if a feature is not finite or the program is not solved.
         UsageError: if there are more than :data:`MOST_PAIRS` pairs, or the dimensions differ.
     """
-    x, y = (rows.double().cpu() for rows in matched_rows(x, y))
+    x, y = (rows.double().cpu() for rows in matched(4, x=x, y=y))
     n, m = len(x), len(y)
     if n * m > MOST_PAIRS:
         raise UsageError(

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from gen_eval.errors import NumericalError, TooFewImages, UsageError
+from gen_eval.errors import NumericalError, UsageError
 from gen_eval.metrics import linalg
-from gen_eval.metrics.kernel.sums import matched_rows
+from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 
 # Rows that are paired at most: the costs of all pairs take 800 MB there.
@@ -72,7 +72,7 @@ def wasserstein(generated: Tensor, reference: Tensor, *, p: float = 1.0, seed: i
     """
     if not 1 <= p < math.inf:
         raise UsageError(f"the exponent p must be at least 1 and finite, found {p}")
-    x, y = matched_rows(generated, reference)
+    x, y = matched(_LEAST, generated=generated, reference=reference)
     _require_sizes(len(x), len(y))
     centre = torch.cat([x, y]).mean(0, dtype=torch.float64)
     x, y = x.double() - centre, y.double() - centre
@@ -215,8 +215,6 @@ def _error(*sets: Tensor) -> float:
 
 def _require_sizes(n: int, m: int) -> None:
     fewest, most = min(n, m), math.lcm(n, m)
-    if fewest < _LEAST:
-        raise TooFewImages(f"two halves of each set need at least {_LEAST} images, found {fewest}")
     if most <= LIMIT:
         return
     if n == m:

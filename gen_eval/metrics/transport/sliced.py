@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, UsageError
 from gen_eval.metrics import linalg
-from gen_eval.metrics.kernel.sums import matched_rows
+from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 
 # Directions that are handled at a time, and rows that are turned into float64, to bound memory.
@@ -65,7 +65,7 @@ def sliced_wasserstein(
     """
     if not 1 <= p < math.inf:
         raise UsageError(f"the exponent p must be at least 1 and finite, found {p}")
-    x, y = matched_rows(generated, reference)
+    x, y = matched(4, generated=generated, reference=reference)
     directions = _directions(projections, x.shape[1], seed).to(x.device)
     staircase = _Staircase.of(len(x), len(y), x.device)
     centre = torch.cat([x, y]).mean(0, dtype=torch.float64)

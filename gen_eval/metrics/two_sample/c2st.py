@@ -19,7 +19,9 @@ import torch
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from gen_eval.errors import UnknownName, UsageError
+from gen_eval.errors import UnknownName
+from gen_eval.metrics import agresti_coull
+from gen_eval.metrics.arguments import require_whole
 from gen_eval.metrics.score import Score
 from gen_eval.metrics.two_sample import shares
 from gen_eval.metrics.two_sample.classifiers import Classifier, knn, logistic
@@ -85,8 +87,7 @@ def c2st(
     require_test(alpha, permutations)
     if classifier not in CLASSIFIERS:
         raise UnknownName("classifier", classifier, CLASSIFIERS)
-    if folds < 2:
-        raise UsageError(f"folds must be 2 or more, found {folds}")
+    require_whole("folds", folds, 2)
     pool = Pool.of(generated, reference, seed)
     count = min(folds, *pool.sizes)
     fold = pool.folds(count)
@@ -141,11 +142,11 @@ def _errors(pool: Pool, held: list[Tensor], outcome: _Outcome) -> dict[str, floa
     told = torch.empty_like(outcome.scores)
     for at in held:
         told[at] = shares.told_apart(outcome.scores[at], pool.own[at])
-    of_auc = shares.lack(auc, min(sizes))
+    of_auc = agresti_coull.lack(auc, min(sizes))
     of_accuracy = 0.0
     for side, share, size in zip((pool.own, ~pool.own), outcome.right[:, 0].tolist(), sizes, strict=True):
         of_auc += float(told[side].var()) / size
-        of_accuracy += (share * (1 - share) / size + shares.lack(share, size)) / 4
+        of_accuracy += (share * (1 - share) / size + agresti_coull.lack(share, size)) / 4
     if len(outcome.aucs) > 1:
         null = outcome.right[:, 1:]
         binomial = (null * (1 - null) / null.new_tensor(sizes)[:, None]).sum(0) / 4

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gen_eval.errors import UsageError
 from gen_eval.metrics import linalg
+from gen_eval.metrics.arguments import require_whole
 from gen_eval.metrics.neighbors.distances import prepare
 from gen_eval.metrics.neighbors.search import nearest
 from gen_eval.metrics.two_sample.logistic import Logistic, scores
@@ -80,13 +81,12 @@ def knn(rows: Tensor, fold: Tensor, k: int | None) -> Classifier:
         k: number of neighbours; ``None`` for the root of the number of training rows.
 
     Raises:
-        UsageError: if k is not from 1 to the number of training rows.
+        UsageError: if k is no whole number from 1 to that of training rows.
     """
     sizes = fold.bincount()
     least = len(rows) - int(sizes.max())
     used = max(math.isqrt(least), 1) if k is None else k
-    if not 1 <= used <= least:
-        raise UsageError(f"k must be from 1 to {least}, the number of training rows, found {used}")
+    require_whole("k", used, 1, least)
     who = _nearest_of_other_folds(rows, fold, used)
 
     def classify(labels: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor
 
+from gen_eval.metrics import agresti_coull
 from gen_eval.metrics.neighbors.distances import Rows, exact, prepare, width
 from gen_eval.metrics.neighbors.search import neighbours
 from gen_eval.metrics.score import Score
@@ -131,7 +132,7 @@ def _errors(right: Tensor, own: Tensor, nearest: Tensor) -> dict[str, float]:
     for side in (own, ~own):
         size, share = int(side.sum()), float(right[side].mean())
         parts.append(torch.where(side, (right - share) / size, 0.0))
-        lacks.append(shares.lack(share, size))
+        lacks.append(agresti_coull.lack(share, size))
     return {
         "accuracy": math.sqrt(_spread((parts[0] + parts[1]) / 2, nearest) + sum(lacks) / 4),
         "accuracy_generated": math.sqrt(_spread(parts[0], nearest) + lacks[0]),

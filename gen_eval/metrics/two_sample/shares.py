@@ -17,19 +17,6 @@ def right(rows: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([generated / ones, (rows.sum(0) - generated) / (len(labels) - ones)])
 
 
-def lack(share: float, draws: int) -> float:
-    """What the estimated variance of a share near 0 or 1 lacks.
-
-    Two more draws of each outcome would add it (Agresti and Coull 1998, Am. Stat. 52:119).
-
-    Args:
-        share: as found.
-        draws: of how many.
-    """
-    padded = (share * draws + 2) / (draws + 4)
-    return max(0.0, padded * (1 - padded) / (draws + 4) - share * (1 - share) / draws)
-
-
 def auc(scores: Tensor, labels: Tensor) -> Tensor:
     """The share of pairs of a generated and a reference row whose scores are in order, ties counted by half, ``[p]``.
 

@@ -5,11 +5,13 @@ where the p-value is at most ``alpha``. That it did not reject means little by i
 numbers, of sets as large as these:
 
 - ``power``: the probability that fresh images would be rejected if the true effect were the one estimated. As the
-  estimate is uncertain, so is the power: it is too high about as often as too low. It is never below ``alpha``, at
-  which sets of one distribution are rejected.
+  estimate is uncertain, so is the power: it is too high about as often as too low. It is never below the probability
+  that sets of one distribution are rejected, which is ``alpha`` or a little less; but where the permutations are too
+  few for a p-value of ``alpha`` nothing is ever rejected, and it is 0.
 - ``detectable``: the smallest effect, in units of the statistic, that would be found with probability .8.
 
-Both take the statistic as normal about its effect, with its standard error.
+Both take the statistic as normal about its effect, with its standard error. Both are at the level ``alpha`` that the
+engine was given: who runs several tests at once, and gives each its part of the level, gets them at that part.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from gen_eval.errors import UsageError
+from gen_eval.metrics.arguments import require_whole
 
 # The power that a detectable effect is found with.
 FOUND = 0.8
@@ -54,15 +57,14 @@ class Verdict:
 
 
 def require_test(alpha: float, permutations: int, least: int = 0) -> None:
-    """Refuse a level outside (0, 1) and fewer permutations than ``least``.
+    """Refuse a level outside (0, 1), and permutations that are no whole number of ``least`` or more.
 
     Raises:
         UsageError: as it says.
     """
     if not 0 < alpha < 1:
         raise UsageError(f"alpha, the level of a test, must be between 0 and 1, found {alpha}")
-    if permutations < least:
-        raise UsageError(f"permutations must be {least} or more, found {permutations}")
+    require_whole("permutations", permutations, least)
 
 
 def judge(

@@ -179,18 +179,20 @@ def test_values_that_are_not_finite_are_refused(pair, terms):
         Difference.of(pair, *terms)
 
 
-@pytest.mark.parametrize("options", [{"folds": 2}, {"steps": 0}, {"width": 0}])
+@pytest.mark.parametrize(
+    "options", [{"folds": 2}, {"folds": 3.0}, {"steps": 0}, {"steps": "x"}, {"width": 0}]
+)
 def test_trainings_that_make_no_sense_are_refused(options):
-    with pytest.raises(UsageError, match="3 folds or more"):
+    with pytest.raises(UsageError, match="must be a whole number of [13] or more"):
         Training(**options)
 
 
 def test_sets_too_small_for_the_folds_are_refused():
     least = least_rows(4)
     divide(rows(least, 0), rows(least, 1), SHORT)
-    with pytest.raises(TooFewImages, match="16 in all; the reference set has 15 among 15"):
+    with pytest.raises(TooFewImages, match="at least 16 reference rows are needed, found 15"):
         divide(rows(least, 0), rows(least - 1, 1), SHORT)
-    with pytest.raises(TooFewImages, match="the generated set has 3 among 90"):
+    with pytest.raises(TooFewImages, match="16 in all; the generated set has 3 among 90"):
         divide(rows(3, 0).repeat(30, 1), rows(90, 1), SHORT)
 
 

@@ -154,12 +154,24 @@ def test_global_random_state_and_the_rows_are_left_alone(pair):
 @pytest.mark.parametrize(
     ("generated", "reference", "options", "error", "message"),
     [
-        (rows(19, 0), rows(40, 1), {}, TooFewImages, "generated set has 19"),
-        (rows(40, 0), rows(3, 1), {}, TooFewImages, "reference set has 3"),
-        (rows(40, 0), rows(40, 1, dim=5), {}, UsageError, "2 and of 5 dimensions"),
+        (rows(19, 0), rows(40, 1), {}, TooFewImages, "at least 20 generated rows are needed, found 19"),
+        (rows(40, 0), rows(3, 1), {}, TooFewImages, "at least 20 reference rows are needed, found 3"),
+        (
+            rows(40, 0),
+            rows(40, 1, dim=5),
+            {},
+            UsageError,
+            r"2 \(generated\) and of 5 \(reference\) dimensions",
+        ),
         (rows(40, 0).index_fill(0, torch.tensor(4), math.nan), rows(40, 1), {}, NumericalError, "row 4"),
         (rows(40, 0), rows(40, 1), {"divergence": "jsd"}, UnknownName, "unknown divergence 'jsd'"),
-        (rows(40, 0), rows(40, 1), {"folds": 2}, UsageError, "found folds=2"),
+        (
+            rows(40, 0),
+            rows(40, 1),
+            {"folds": 2},
+            UsageError,
+            "folds must be a whole number of 3 or more, found 2",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(generated, reference, options, error, message):

@@ -81,6 +81,11 @@ def test_too_few_images_for_the_classes_are_said_to_be():
     assert not class_entropy(noisy(400, 0)).warnings
 
 
+def test_few_images_a_class_are_warned_of():
+    assert class_entropy(of_counts(15, 10, 20, 0)).warnings == ()
+    assert "44 images in 3 classes or modes are few" in class_entropy(of_counts(15, 10, 19, 0)).warnings[0]
+
+
 def test_neither_order_nor_blocks_matter(monkeypatch):
     logits = noisy(100, 0)
     score = class_entropy(logits)
@@ -144,7 +149,7 @@ def test_a_single_class_in_both():
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (noisy(1, 0), TooFewImages, "at least 2 images"),
+        (noisy(1, 0), TooFewImages, "at least 2 (generated|reference) rows"),
         (noisy(9, 0)[0], UsageError, r"shape \(6,\)"),
         (noisy(9, 0).index_fill(0, torch.tensor(3), math.nan), NumericalError, "row 3"),
     ],
@@ -159,7 +164,7 @@ def test_what_is_refused(given, error, message):
 
 
 def test_other_classifiers_and_no_permutations_are_refused():
-    with pytest.raises(UsageError, match="6 and of 5 dimensions"):
+    with pytest.raises(UsageError, match=r"6 \(generated\) and of 5 \(reference\) dimensions"):
         class_balance(noisy(9, 0), noisy(9, 1, classes=5))
-    with pytest.raises(UsageError, match="at least 1 permutation"):
+    with pytest.raises(UsageError, match="whole number of 1 or more"):
         class_balance(noisy(9, 0), noisy(9, 1), permutations=0)

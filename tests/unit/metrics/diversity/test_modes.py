@@ -89,6 +89,13 @@ def test_errors_of_shares_are_not_zero_where_all_rows_are_good():
     assert 0.01 < score.errors["high_quality"] < 0.1
 
 
+def test_few_rows_a_mode_are_warned_of():
+    assert mode_coverage(draw(turns(120), 0), RING, SCALES).warnings == ()
+    (warning,) = mode_coverage(draw(turns(119), 0), RING, SCALES).warnings
+    assert "119 images in 8 classes or modes are few" in warning
+    assert mode_coverage(draw(turns(119, 4), 0), RING, SCALES).warnings == ()  # of those that are hit
+
+
 def test_neither_order_nor_blocks_nor_a_shift_matter(monkeypatch):
     rows = draw(turns(100), 0)
     score = mode_coverage(rows, RING, SCALES)
@@ -104,8 +111,8 @@ ROWS = draw(turns(20), 0)
 @pytest.mark.parametrize(
     ("rows", "centres", "scales", "options", "error", "message"),
     [
-        (ROWS[:1], RING, SCALES, {}, TooFewImages, "at least 2 images"),
-        (ROWS, RING[:0], SCALES[:0], {}, TooFewImages, "centres of modes"),
+        (ROWS[:1], RING, SCALES, {}, TooFewImages, "at least 2 generated rows"),
+        (ROWS, RING[:0], SCALES[:0], {}, TooFewImages, "at least 1 centres rows are needed, found 0"),
         (ROWS, torch.zeros(8, 3), SCALES, {}, UsageError, "2 and centres of 3 dimensions"),
         (ROWS, RING, SCALES[:7], {}, UsageError, "expected 8 scales"),
         (ROWS, RING, SCALES * 0, {}, UsageError, "all positive"),

@@ -87,7 +87,7 @@ def test_copies_are_no_distance_apart(squared):
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        (rows(3, 0), TooFewImages, "at least 4 images are needed, found 3"),
+        (rows(3, 0), TooFewImages, "at least 4 generated rows are needed, found 3"),
         (rows(9, 0)[0], UsageError, r"shape \(5,\)"),
         (rows(9, 0).index_fill(0, torch.tensor(4), math.inf), NumericalError, "row 4"),
         (rows(9, 0) * 1e200, NumericalError, "too large"),

@@ -161,7 +161,7 @@ def test_float32_rows_give_the_value_of_float64():
 @pytest.mark.parametrize(
     ("given", "options", "error", "message"),
     [
-        (rows(1, 0), {}, TooFewImages, "at least 2 images are needed, found 1"),
+        (rows(1, 0), {}, TooFewImages, "at least 2 generated rows are needed, found 1"),
         (rows(9, 0)[0], {}, UsageError, r"shape \(6,\)"),
         (rows(9, 0).long(), {}, UsageError, "in int64"),
         (rows(9, 0), {"q": 0.0}, UsageError, "above 0"),

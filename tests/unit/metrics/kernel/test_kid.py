@@ -146,8 +146,14 @@ def test_seeds_decide_the_subsets_and_nothing_else_does(pair):
 @pytest.mark.parametrize(
     ("x", "y", "options", "error", "message"),
     [
-        (rows(3, 0), rows(9, 1), {}, TooFewImages, "at least 4 images"),
-        (rows(9, 0), rows(9, 1)[:, :5], {}, UsageError, "of 24 and of 5"),
+        (rows(3, 0), rows(9, 1), {}, TooFewImages, "at least 4 generated rows"),
+        (
+            rows(9, 0),
+            rows(9, 1)[:, :5],
+            {},
+            UsageError,
+            r"24 \(generated\) and of 5 \(reference\) dimensions",
+        ),
         (rows(9, 0), rows(9, 1).index_fill(0, torch.tensor(1), math.nan), {}, NumericalError, "row 1"),
         (rows(9, 0), rows(9, 1), {"subsets": 0}, UsageError, "subsets must be 1 or more"),
         (rows(9, 0), rows(9, 1), {"subset_size": 3}, UsageError, "4 rows or more"),

@@ -281,9 +281,9 @@ def test_without_permutations_there_is_no_test(pair):
 @pytest.mark.parametrize(
     ("generated", "reference", "error", "message"),
     [
-        (rows(3, 0), rows(9, 1), TooFewImages, "generated set has 3"),
-        (rows(9, 0), rows(3, 1), TooFewImages, "reference set has 3"),
-        (rows(9, 0), rows(9, 1, dim=5), UsageError, "6 and of 5 dimensions"),
+        (rows(3, 0), rows(9, 1), TooFewImages, "at least 4 generated rows are needed, found 3"),
+        (rows(9, 0), rows(3, 1), TooFewImages, "at least 4 reference rows are needed, found 3"),
+        (rows(9, 0), rows(9, 1, dim=5), UsageError, r"6 \(generated\) and of 5 \(reference\) dimensions"),
         (rows(9, 0)[0], rows(9, 1), UsageError, r"found shape \(6,\)"),
         (rows(9, 0), rows(9, 1).long(), UsageError, "in int64"),
         (rows(9, 0).index_fill(0, torch.tensor(4), math.nan), rows(9, 1), NumericalError, "row 4"),

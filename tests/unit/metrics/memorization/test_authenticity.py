@@ -150,10 +150,18 @@ def test_errors_are_those_of_shares():
     assert share(torch.arange(1000) < 300, 500)[1] == pytest.approx(math.sqrt(0.3 * 0.7 / 500), rel=0.01)
 
 
+def test_repeats_come_in_pairs_so_that_half_as_many_draws_are_counted():
+    score = duplicates(GENERATED, TRAINING)
+    for name, draws in (("near_copies", 6), ("exact_copies", 6), ("near_repeats", 3), ("exact_repeats", 3)):
+        share_of = score.values[name]
+        padded = (share_of * draws + 2) / (draws + 4)
+        assert score.errors[name] == pytest.approx(math.sqrt(padded * (1 - padded) / (draws + 4)))
+
+
 # --- Real digits
 
 
-def test_copies_have_the_best_distance_and_no_authenticity(digits):
+def test_copies_are_exact_and_have_no_authenticity(digits):
     train, held_out = digits
     assert authenticity(train[:400], train).values["authenticity"] == 0
     assert authenticity(held_out, train).values["authenticity"] > 0.3
@@ -168,10 +176,15 @@ def test_copies_have_the_best_distance_and_no_authenticity(digits):
 @pytest.mark.parametrize(
     ("generated", "reference", "error", "message"),
     [
-        (uniform(1, 3, 0), uniform(9, 3, 1), TooFewImages, "at least 2 generated images are needed, found 1"),
-        (uniform(9, 3, 0), uniform(1, 3, 1), TooFewImages, "at least 2 reference images are needed, found 1"),
+        (uniform(1, 3, 0), uniform(9, 3, 1), TooFewImages, "at least 2 generated rows are needed, found 1"),
+        (uniform(9, 3, 0), uniform(1, 3, 1), TooFewImages, "at least 2 reference rows are needed, found 1"),
         (uniform(9, 3, 0), torch.ones(9, 3), TooFewImages, "9 training images are one and the same"),
-        (uniform(9, 3, 0), uniform(9, 4, 1), UsageError, "3 and, of the reference set, of 4 dimensions"),
+        (
+            uniform(9, 3, 0),
+            uniform(9, 4, 1),
+            UsageError,
+            r"3 \(generated\) and of 4 \(reference\) dimensions",
+        ),
         (uniform(9, 3, 0)[0], uniform(9, 3, 1), UsageError, r"found shape \(3,\)"),
         (uniform(9, 3, 0), uniform(9, 3, 1).long(), UsageError, "in int64"),
         (

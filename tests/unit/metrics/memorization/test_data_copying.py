@@ -112,6 +112,12 @@ def test_a_dropped_cell_is_left_out_and_said(sets):
     assert score.values["c_t"] == pytest.approx(by_hand(kept, training, heldout, 3)[0], rel=1e-10)
 
 
+def test_a_cell_with_just_as_many_generated_images_as_the_least_is_left_out(sets):
+    fewest = int(torch.bincount(Cells.of(sets[1], 3, 2020).place(sets[0]), minlength=3).min())
+    assert data_copying(*sets, least=fewest - 1).values["cells"] == 3
+    assert data_copying(*sets, least=fewest).values["cells"] == 2
+
+
 def test_rows_of_many_dimensions_are_reduced_as_principal_components_do(sets):
     turn = torch.linalg.qr(
         torch.randn(80, 80, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -166,11 +172,11 @@ def test_cells_are_those_that_are_there():
             TooFewImages,
             "none of 3 cells holds more than 20 of the 20 generated",
         ),
-        (lambda g, t, h: (g, t[:2], h), TooFewImages, "at least 3 reference images are needed, found 2"),
-        (lambda g, t, h: (g, t, h[:2]), TooFewImages, "at least 3 heldout images are needed, found 2"),
+        (lambda g, t, h: (g, t[:2], h), TooFewImages, "at least 3 reference rows are needed, found 2"),
+        (lambda g, t, h: (g, t, h[:2]), TooFewImages, "at least 3 heldout rows are needed, found 2"),
         (lambda g, t, h: (g, t[:1].repeat(9, 1), h), TooFewImages, "3 cells need as many training images"),
         (lambda g, t, h: (g, t, h[h[:, 0] > 6]), TooFewImages, "2 of 3 cells hold no held-out images"),
-        (lambda g, t, h: (g, t, h[:, :4]), UsageError, "5 and, of the heldout set, of 4 dimensions"),
+        (lambda g, t, h: (g, t, h[:, :4]), UsageError, r"5 \(generated\) and of 4 \(heldout\) dimensions"),
         (lambda g, t, h: (g, t, h * math.nan), NumericalError, "heldout set"),
     ],
 )

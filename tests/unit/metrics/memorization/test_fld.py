@@ -173,6 +173,21 @@ def test_no_more_gaussians_than_asked_for(sets):
     )
 
 
+@pytest.mark.parametrize(("kept", "expected"), [(60, 60), (150, 130)])
+def test_the_baseline_has_as_many_gaussians_as_the_model_or_half_of_the_training_set(sets, kept, expected):
+    generated, training, heldout = sets
+    deviation, mean = torch.std_mean(heldout.double(), 0)
+    rows, others = (((each - mean) / deviation).float() for each in (training, heldout))
+    rng = np.random.default_rng(2020)
+    rng.permutation(kept)  # the draw of the generated rows comes first
+    order = rows.double().square().sum(1).argsort()[torch.from_numpy(rng.permutation(len(rows)))]
+    plain = Mixture.fit(rows[order[:expected]], rows[order[expected:]])
+    baseline = -float(plain.look(others).likelihoods.mean()) / D
+    assert fld(generated[:kept], training, heldout).values["baseline_nll"] == pytest.approx(
+        baseline, rel=1e-6
+    )
+
+
 def test_scale_and_place_of_features_do_not_matter_and_dead_ones_are_left_out(sets):
     score = fld(*sets)
     moved = fld(*(1e3 * rows.double() - 7 for rows in sets))
@@ -189,7 +204,7 @@ def test_scale_and_place_of_features_do_not_matter_and_dead_ones_are_left_out(se
 def test_too_few_rows_are_refused(sets, at):
     few = [rows[:3] if place == at else rows for place, rows in enumerate(sets)]
     with pytest.raises(
-        TooFewImages, match="at least 4 (generated|reference|heldout) images are needed, found 3"
+        TooFewImages, match="at least 4 (generated|reference|heldout) rows are needed, found 3"
     ):
         fld(*few)
 

@@ -191,7 +191,7 @@ def test_global_random_state_is_left_alone(pair):
 @pytest.mark.parametrize(
     ("sets", "options", "error", "message"),
     [
-        ((rows(19, 0), rows(40, 1)), {}, TooFewImages, "generated set has 19"),
+        ((rows(19, 0), rows(40, 1)), {}, TooFewImages, "at least 20 generated rows are needed, found 19"),
         ((rows(40, 0), rows(40, 1, 3)), {}, UsageError, "dimensions"),
         ((rows(40, 0) * math.inf, rows(40, 1)), {}, NumericalError, "NaN or infinity"),
         ((rows(40, 0), rows(40, 1)), {"constraint": "clipping"}, UnknownName, "did you mean 'clip'"),

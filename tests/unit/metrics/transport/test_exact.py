@@ -142,9 +142,9 @@ def test_the_seed_draws_the_halves_alone():
 @pytest.mark.parametrize(
     ("generated", "reference", "options", "error", "message"),
     [
-        (rows(7, 0), rows(9, 1), {}, TooFewImages, "at least 8 images, found 7"),
-        (rows(3, 0), rows(9, 1), {}, TooFewImages, "generated set has 3"),
-        (rows(9, 0), rows(9, 1, 5), {}, UsageError, "4 and of 5 dimensions"),
+        (rows(7, 0), rows(9, 1), {}, TooFewImages, "at least 8 generated rows are needed, found 7"),
+        (rows(9, 0), rows(3, 1), {}, TooFewImages, "at least 8 reference rows are needed, found 3"),
+        (rows(9, 0), rows(9, 1, 5), {}, UsageError, r"4 \(generated\) and of 5 \(reference\) dimensions"),
         (rows(9, 0), rows(9, 1), {"p": 0.5}, UsageError, "at least 1"),
         (rows(9, 0), rows(9, 1), {"p": math.nan}, UsageError, "at least 1"),
         (rows(9, 0).index_fill(0, torch.tensor(4), math.nan), rows(9, 1), {}, NumericalError, "row 4"),

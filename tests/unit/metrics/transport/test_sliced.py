@@ -151,8 +151,8 @@ def test_equal_sets_are_no_distance_apart():
 @pytest.mark.parametrize(
     ("generated", "reference", "options", "error", "message"),
     [
-        (rows(3, 0), rows(9, 1), {}, TooFewImages, "generated set has 3"),
-        (rows(9, 0), rows(9, 1, 4), {}, UsageError, "5 and of 4 dimensions"),
+        (rows(3, 0), rows(9, 1), {}, TooFewImages, "at least 4 generated rows are needed, found 3"),
+        (rows(9, 0), rows(9, 1, 4), {}, UsageError, r"5 \(generated\) and of 4 \(reference\) dimensions"),
         (rows(9, 0), rows(9, 1), {"p": 0.9}, UsageError, "at least 1"),
         (rows(9, 0), rows(9, 1), {"projections": 1}, UsageError, "at least 2 directions"),
         (rows(9, 0), rows(9, 1), {"projections": rows(4, 2)}, UsageError, "of 5 dimensions"),

@@ -149,8 +149,8 @@ def test_order_of_rows_and_sets_does_not_matter(name, pair):
 @pytest.mark.parametrize("name", TESTS)
 def test_what_makes_no_sense_is_refused(name, pair):
     for x, y, options, error, message in (
-        (pair[0][:3], pair[1], {}, TooFewImages, "generated set has 3"),
-        (pair[0][:, :5], pair[1], {}, UsageError, "5 and of 6 dimensions"),
+        (pair[0][:3], pair[1], {}, TooFewImages, "at least 4 generated rows are needed, found 3"),
+        (pair[0][:, :5], pair[1], {}, UsageError, r"5 \(generated\) and of 6 \(reference\) dimensions"),
         (pair[0] / 0, pair[1], {}, NumericalError, "generated set: 23 of 23"),
         (*pair, {"permutations": 0}, UsageError, "1 or more, found 0"),
         (*pair, {"alpha": 0.0}, UsageError, "found 0.0"),

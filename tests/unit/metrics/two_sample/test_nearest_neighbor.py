@@ -112,8 +112,8 @@ def test_rows_that_are_all_equal_are_no_different():
 @pytest.mark.parametrize(
     ("x", "y", "options", "error", "message"),
     [
-        (rows(3, 0), rows(9, 1), {}, TooFewImages, "generated set has 3"),
-        (rows(9, 0), rows(9, 1, 5), {}, UsageError, "4 and of 5 dimensions"),
+        (rows(3, 0), rows(9, 1), {}, TooFewImages, "at least 4 generated rows are needed, found 3"),
+        (rows(9, 0), rows(9, 1, 5), {}, UsageError, r"4 \(generated\) and of 5 \(reference\) dimensions"),
         (rows(9, 0).index_fill(0, torch.tensor(4), math.nan), rows(9, 1), {}, NumericalError, "row 4"),
         (rows(9, 0), rows(9, 1), {"permutations": 0}, UsageError, "1 or more, found 0"),
         (rows(9, 0), rows(9, 1), {"alpha": 1.0}, UsageError, "found 1.0"),
