@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import comparison_options, parse_params
+from .options import comparison_options, metric_options, parse_params
 from .running import run
 
 
@@ -22,14 +22,7 @@ from .running import run
     help="Such as fid, kid, pr, is:efficientnet-lite0 or fd:dinov2; more than once for several. "
     "`geneval list` shows them. By default fid, kid, pr and dc.",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="[METRIC.]NAME=VALUE",
-    help="A metric's parameter, such as k=5 or kid.subsets=50.",
-)
-@click.option("--seed", type=int, help="Of every draw a metric makes; the same as --set seed=N.")
+@metric_options
 @comparison_options
 def evaluate(
     real: str,
@@ -47,7 +40,5 @@ def evaluate(
     """
     from gen_eval.evaluation import DEFAULT_MEASURES
 
-    params = parse_params(settings)
-    if seed is not None:
-        params["seed"] = seed
+    params = parse_params(settings, seed)
     run(measures or DEFAULT_MEASURES, reference=real, generated=fake, params=params, **options)

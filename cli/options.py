@@ -107,6 +107,25 @@ _COMPARISON = (
 )
 
 
+_METRIC = (
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="[METRIC.]NAME=VALUE",
+        help="A metric's parameter, such as k=5 or kid.subsets=50.",
+    ),
+    click.option("--seed", type=int, help="Of every draw a metric makes; the same as --set seed=N."),
+)
+
+
+def metric_options(command: Command) -> Command:
+    """The options of verbs that take any measures: parameters of their metrics, for :func:`parse_params`."""
+    for option in reversed(_METRIC):
+        command = option(command)
+    return command
+
+
 def extraction_options(command: Command) -> Command:
     """The options of every verb that sends images through a network."""
     for option in reversed(_EXTRACTION):
@@ -122,8 +141,8 @@ def comparison_options(command: Command) -> Command:
     return command
 
 
-def parse_params(given: Sequence[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` texts as parameters: numbers, true, false and none where they read as such.
+def parse_params(given: Sequence[str], seed: int | None = None) -> dict[str, Any]:
+    """``NAME=VALUE`` texts as parameters: numbers, true, false and none where they read as such; and the seed.
 
     >>> parse_params(("k=5", "kernel=rbf", "kid.subsets=10", "inclusive=false"))
     {'k': 5, 'kernel': 'rbf', 'kid.subsets': 10, 'inclusive': False}
@@ -134,7 +153,7 @@ def parse_params(given: Sequence[str]) -> dict[str, Any]:
         if not (name and equals):
             raise click.UsageError(f"--set {each}: expected NAME=VALUE, or METRIC.NAME=VALUE")
         params[name] = parse_value(text)
-    return params
+    return params if seed is None else {**params, "seed": seed}
 
 
 def parse_value(text: str) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import extraction_options, parse_params
+from .options import extraction_options, metric_options, parse_params
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,14 +40,7 @@ def _by_psi(context: click.Context, argument: click.Parameter, given: tuple[str,
     metavar="MEASURE",
     help="As in `geneval evaluate`; more than once for several. By default pr and fid.",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="[METRIC.]NAME=VALUE",
-    help="A metric's parameter, such as k=5 or kid.subsets=50.",
-)
-@click.option("--seed", type=int, help="Of every draw a metric makes; the same as --set seed=N.")
+@metric_options
 @click.option("--rows", type=click.IntRange(0), help="The most feature rows to keep of a set.")
 @click.option("--cache", help="Folder to keep features in, and find them.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a psi and measure on standard output.")
@@ -72,9 +65,7 @@ def truncation(
     from .console import progress_bar
 
     _require_sets(real, fakes)
-    params = parse_params(settings)
-    if seed is not None:
-        params["seed"] = seed
+    params = parse_params(settings, seed)
     keep_freed_memory()
     with progress_bar() as progress:
         points = truncation_curve(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import extraction_options, parse_params
+from .options import extraction_options, metric_options, parse_params
 
 if TYPE_CHECKING:
     from gen_eval.two_sample import TwoSampleReport
@@ -46,10 +46,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Relabellings behind each p-value.",
 )
-@click.option(
-    "--set", "settings", multiple=True, metavar="[METRIC.]NAME=VALUE", help="A test's parameter, such as k=5."
-)
-@click.option("--seed", type=int, help="Of every draw a test makes; the same as --set seed=N.")
+@metric_options
 @click.option("--rows", type=click.IntRange(4), help="The most images to test; all, by default.")
 @click.option("--cache", help="Folder to keep features in, and find them.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
@@ -75,9 +72,7 @@ def test(
     from .allocator import keep_freed_memory
     from .console import progress_bar
 
-    params = parse_params(settings)
-    if seed is not None:
-        params["seed"] = seed
+    params = parse_params(settings, seed)
     keep_freed_memory()
     with progress_bar() as progress:
         report = two_sample_test(

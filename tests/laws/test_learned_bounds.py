@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
-from threadpoolctl import threadpool_limits
 
 from gen_eval.metrics import networks
 from gen_eval.metrics.divergence.conjugates import DIVERGENCES
@@ -25,16 +24,6 @@ GRID = torch.linspace(-16, 18, 20_001, dtype=torch.float64)
 STEP = float(GRID[1] - GRID[0])
 NARROW, WIDE = (0.0, 1.0), (1.0, 1.5)
 JS = 0.0992901
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Matrices this small are faster without threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
 
 
 def draw(of, n, seed):

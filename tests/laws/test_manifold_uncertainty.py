@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_limits
 
 from gen_eval.metrics.neighbors.ball_counts import Balls
 from gen_eval.metrics.neighbors.manifold import survey
@@ -21,16 +20,6 @@ from gen_eval.metrics.neighbors.manifold import survey
 NOISE = 2.0
 Z = 1.96  # of a 95 % interval
 NAMES = ("precision", "recall", "density", "coverage")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Matrices this small are faster without threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
 
 
 def shifted(rng, n, m, d):

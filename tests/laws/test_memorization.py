@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from threadpoolctl import threadpool_limits
 
 from gen_eval.datasets import load
 from gen_eval.errors import FetchError
@@ -21,16 +20,6 @@ from gen_eval.stats import Features
 
 Z = 1.96  # of a 95 % interval
 NOISE = 3.0  # standard deviations of what chance allows
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Matrices this small are faster without threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
 
 
 def cloud(n, rng, d=4, scale=1.0):

@@ -12,21 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_limits
 
 from gen_eval.metrics.inception_score import inception_score
 
 NOISE = 2.5
 Z = 1.96  # of a 95 % interval
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
 
 
 # Logits of n images over some classes. All but `unsure` see one class in each image, drawn from `frequencies`.

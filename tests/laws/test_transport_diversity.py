@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_limits
 
 from gen_eval.metrics.diversity.classes import class_balance, class_entropy
 from gen_eval.metrics.diversity.modes import mode_coverage
@@ -25,16 +24,6 @@ from gen_eval.metrics.transport.sliced import sliced_wasserstein
 NOISE = 2.5
 Z = 1.96  # of a 95 % interval
 REPETITIONS = 400
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Matrices this small are faster without threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
 
 
 class Run(NamedTuple):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
-from threadpoolctl import threadpool_limits
 
 from gen_eval.latent import truncated_normal
 from gen_eval.truncation import truncation_curve
@@ -17,16 +16,6 @@ from gen_eval.truncation import truncation_curve
 N = 4000
 # That the k-NN balls of finitely many points jut out over the edge of a disc, and that a sample is finite.
 TOLERANCE = 0.035
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Matrices this small are faster without threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
 
 
 def disc(seed: int, radius: float) -> torch.Tensor:

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binom, kstest, norm
-from threadpoolctl import threadpool_limits
 
 from gen_eval.metrics.kernel.mmd import mmd
 from gen_eval.metrics.two_sample.c2st import c2st
@@ -32,16 +31,6 @@ TESTS = {
     "variance-test": variance_test,
     "mmd": mmd,
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Matrices this small are faster without threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
 
 
 def gaussians(n, m, d, rng):

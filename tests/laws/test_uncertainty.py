@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_limits
 
 from gen_eval.errors import TooFewImages
 from gen_eval.metrics.frechet.frechet import frechet, frechet_infinity
@@ -23,16 +22,6 @@ from gen_eval.stats import Moments
 
 NOISE = 2.5
 Z = 1.96  # of a 95 % interval
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Matrices this small are faster without threads, many times so where other work shares the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        yield
-    torch.set_num_threads(before)
 
 
 class World(NamedTuple):
