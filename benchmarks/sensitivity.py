@@ -34,7 +34,13 @@ def main() -> None:
     for report, picture in zip(reports, pictures, strict=True):
         write_moves(report, picture.with_suffix(".csv"))
         draw_sensitivity(report, picture)
-    write_page(reports, pictures, arguments.out)
+    write_page(reports, pictures, [command(report) for report in reports], arguments.out)
+
+
+def command(report: Sensitivity) -> str:
+    """The same from the command line."""
+    measures = " ".join(f"-m {each.measure}" for each in report.clean)
+    return f"geneval sensitivity {report.images} --n {report.n} --seed {report.seed} {measures}"
 
 
 def measure(name: str, arguments: argparse.Namespace) -> Sensitivity:

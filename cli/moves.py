@@ -31,9 +31,9 @@ _INTRODUCTION = (
     "A set of images is split once; all disturbed sets are made of the same clean part and meet the same reference, so "
     "that they differ in the disturbance alone. Each number is {meaning}. In bold are those beyond {seen:g}. They are "
     "what two models would show whose values come with these errors; as a test they are cautious, since the sets "
-    "share their images. Where chance is all, as under `none`, about one move in twenty is beyond 2. What each value "
-    "says is put into words below its table, with the strengths at which it says so, unless it does at all of them. "
-    "This page is made by `geneval sensitivity`."
+    "share their images. Where chance is all, as under `none`, at most about one move in twenty is beyond 2. What each "
+    "value says is put into words below its table, with the strengths at which it says so, unless it does at all of "
+    "them. This page is made by `geneval sensitivity`."
 )
 
 
@@ -101,12 +101,15 @@ def _json(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_page(reports: Sequence[Sensitivity], pictures: Sequence[Path | None], out: Path) -> None:
+def write_page(
+    reports: Sequence[Sensitivity], pictures: Sequence[Path | None], commands: Sequence[str], out: Path
+) -> None:
     """Write a page of Markdown with a section for each report.
 
     Args:
         reports: what was measured.
         pictures: the chart of each, where there is one.
+        commands: what made each.
         out: the file.
     """
     from gen_eval.disturbances import DISTURBANCES
@@ -123,20 +126,19 @@ def write_page(reports: Sequence[Sensitivity], pictures: Sequence[Path | None], 
         *(f"| {name} | {DISTURBANCES[name].meaning} | {DISTURBANCES[name].unit} |" for name in used),
         "",
     ]
-    for report, picture in zip(reports, pictures, strict=True):
-        lines += _section(report, picture, out.parent)
+    for report, picture, command in zip(reports, pictures, commands, strict=True):
+        lines += _section(report, picture, command, out.parent)
     out.write_text("\n".join(lines), encoding="utf-8")
 
 
-def _section(report: Sensitivity, picture: Path | None, folder: Path) -> list[str]:
+def _section(report: Sensitivity, picture: Path | None, command: str, folder: Path) -> list[str]:
     result = report.clean[0]
-    measures = " ".join(f"-m {each.measure}" for each in report.clean)
     lines = [
         f"## {report.images}",
         "",
         f"{report.n:,} images in each set, protocol {result.protocol}, "
         + "; ".join(dict.fromkeys(f"features {each.spec.name} {each.tap}" for each in report.clean))
-        + f". Made by `geneval sensitivity {report.images} --n {report.n} --seed {report.seed} {measures}`.",
+        + f". Made by `{command}`.",
         "",
     ]
     if picture:
@@ -161,6 +163,8 @@ def _with_error(value: float, error: float | None) -> str:
 
 def _sentence(report: Sensitivity, name: str) -> str:
     """What one value says of all disturbances, in words."""
+    if all(move.worse is None for move in report.moves if move.name == name):
+        return f"**{name}** has no standard error to measure its moves in."
     said: dict[str, list[str]] = {"worse": [], "better": [], "nothing": []}
     for disturbance in report.disturbances:
         moves = report.of(disturbance, name)

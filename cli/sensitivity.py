@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +20,11 @@ def _read_strengths(
     context: click.Context, option: click.Parameter, given: tuple[str, ...]
 ) -> dict[str, tuple[float, ...]]:
     """``noise=8,24,72`` texts as numbers by name."""
-    found = {}
+    found: dict[str, tuple[float, ...]] = {}
     for each in given:
         name, _, numbers = each.partition("=")
         try:
-            found[name] = tuple(float(number) for number in numbers.split(","))
+            found[name] = (*found.get(name, ()), *(float(number) for number in numbers.split(",")))
         except ValueError:
             raise click.BadParameter(
                 f"{each}: expected NAME=NUMBER,NUMBER, such as noise=8,24", context, option
@@ -139,7 +141,7 @@ def sensitivity(
     if plot:
         draw_sensitivity(report, plot)
     if markdown:
-        write_page([report], [plot], markdown)
+        write_page([report], [plot], [shlex.join(["geneval", *sys.argv[1:]])], markdown)
 
 
 def _open(source: str, offline: bool | None, progress: Progress) -> tuple[Images, list[str] | None]:

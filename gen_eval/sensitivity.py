@@ -174,7 +174,8 @@ def sensitivity(
         NumericalError: if no disturbed set can be measured.
     """
     source = open_images(images)
-    found = [find_measure(measure) for measure in measures]
+    by_name = {measure.name: measure for measure in map(find_measure, measures)}
+    found = list(by_name.values())
     for measure in found:
         if measure.metric.by_class:
             raise UsageError(f"{measure.name} is a measure by class, and not all sets here have all classes")

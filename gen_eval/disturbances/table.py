@@ -110,7 +110,7 @@ DISTURBANCES: dict[str, Disturbance] = {
         ),
         Disturbance(
             "copies",
-            "images replaced by copies of reference images",
+            "images, drawn by chance, replaced by copies of reference images",
             "% of the images",
             (10, 50, 100),
             most=100,
@@ -118,7 +118,7 @@ DISTURBANCES: dict[str, Disturbance] = {
         ),
         Disturbance(
             "outliers",
-            "images replaced by chequers of saturated colours",
+            "images, drawn by chance, replaced by chequers of saturated colours",
             "% of the images",
             (1, 3, 10),
             most=100,

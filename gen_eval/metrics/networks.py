@@ -39,6 +39,7 @@ _RATE, _MOMENTA = 2e-3, (0.5, 0.99)  # of AdamW
 _AVERAGING = 0.01  # the networks that are judged are running averages of those that learn
 _FIRST_CHECK, _CHECK_GROWTH = 8, 1.15  # steps after which networks are judged, a geometric series
 _PATIENCE, _LEAST_STEPS = 2.0, 100  # training ends at so many times the best step, but not before
+_FIRST_STEPS = 100  # of a learner that begins with another objective
 _JUDGES = 1000  # rows of each set that say when to stop, at most
 _BLOCK = 4096  # rows that are evaluated at a time
 _LEAST_A_FOLD = 4
@@ -84,12 +85,14 @@ class Learner:
 
     Args:
         objective: what they raise.
+        first: what they raise in the first steps, if that is something else; they are judged by the objective.
         constrained: from the weights that are trained to those that are used.
         project: changes the trained weights in place after each step.
         decay: of the trained weights, by AdamW.
     """
 
     objective: Objective
+    first: Objective | None = None
     constrained: Callable[[Layers], Layers] = _as_trained
     project: Callable[[Layers], None] = _leave
     decay: float = 0.01
@@ -328,9 +331,9 @@ class _Trainer:
         best_value = trained[0].new_full((len(trained[0]),), -math.inf)
         best_step, check = 0, _FIRST_CHECK
         for step in range(1, self._steps + 1):
-            loss = -self._value(
-                layers, [rows.batch(self._batch, self._draws) for rows in self._learning]
-            ).sum()
+            batch = [rows.batch(self._batch, self._draws) for rows in self._learning]
+            first = self._learner.first if step <= _FIRST_STEPS else None
+            loss = -self._value(layers, batch, first).sum()
             for tensor, slope in zip(trained, torch.autograd.grad(loss, trained), strict=True):
                 tensor.grad = slope
             optimiser.step()
@@ -351,12 +354,12 @@ class _Trainer:
                 break
         return _pairs(best)
 
-    def _value(self, layers: Layers, rows: list[Tensor]) -> Tensor:
-        """The objective of each network, ``[k]``."""
+    def _value(self, layers: Layers, rows: list[Tensor], objective: Objective | None = None) -> Tensor:
+        """The objective of each network, ``[k]``, or another one."""
         mixing = torch.rand(*rows[0].shape[:2], 1, generator=self._draws, dtype=torch.float64)
         used = self._learner.constrained(layers)
         generated, reference = rows
-        return self._learner.objective(
+        return (objective or self._learner.objective)(
             lambda each: outputs(used, each), generated, reference, mixing.to(generated.device)
         )
 

@@ -75,10 +75,14 @@ def test_files_hold_the_numbers_of_the_table(run, classes, tmp_path):
     body = [line for line in text.splitlines() if line.startswith("|")]
     values = [cell.strip(" *") for line in body[-6:] for cell in line.split("|")[3:6]]
     assert values == shown
-    assert "| copies | images replaced by copies of reference images | % of the images |" in text
+    assert (
+        "| copies | images, drawn by chance, replaced by copies of reference images | % of the images |"
+        in text
+    )
     assert "- **fid** says" in text
     assert "better of copies" in text
-    assert "--n 12 --seed 0 -m fid -m pr`" in text
+    options = " ".join(map(str, (*QUICK, "--out", table, "--markdown", page)))
+    assert f"Made by `geneval sensitivity {classes} {options}`." in text
 
     data = run("sensitivity", classes, *QUICK, "--out", tmp_path / "moves.json")
     assert data.out == first.out
@@ -86,6 +90,23 @@ def test_files_hold_the_numbers_of_the_table(run, classes, tmp_path):
     assert [one["value"] for one in found["moves"]] == [float(row["value"]) for row in rows]
     assert (found["n"], found["seed"], len(found["clean"])) == (12, 0, 2)
     assert found["clean"][0]["measure"] == "fid"
+
+
+def test_strengths_and_measures_given_twice(run, classes):
+    given = ("--disturbance", "noise", "--strengths", "noise=72", "--strengths", "noise=8", "--n", 12)
+    done = run("sensitivity", classes, *given, "-m", "fid", "-m", "fid")
+    assert done.code == 0, done.err
+    assert cells(done.out.splitlines()[0]) == ["disturbance", "strength", "fid"]
+    assert [cells(line)[-2] for line in done.out.splitlines()[3:5]] == ["8", "72"]
+
+
+def test_a_value_without_a_standard_error_says_nothing(run, classes, tmp_path):
+    page = tmp_path / "page.md"
+    done = run(
+        "sensitivity", classes, "--n", 12, "--disturbance", "noise", "-m", "realism", "--markdown", page
+    )
+    assert done.code == 0, done.err
+    assert "**realism** has no standard error to measure its moves in." in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("extension", [".png", ".svg"])

@@ -202,3 +202,23 @@ def test_global_random_state_is_left_alone(pair):
 def test_what_makes_no_sense_is_refused(sets, options, error, message):
     with pytest.raises(error, match=message):
         kantorovich_rubinstein(*sets, **options)
+
+
+@pytest.mark.parametrize("seed", [2020, 1])
+def test_a_penalty_does_not_hold_critics_on_a_line_the_wrong_way_round(seed):
+    near = torch.randn(400, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = kantorovich_rubinstein(near, near + 3, constraint="gradient-penalty", steps=400, seed=seed)
+    assert found.values["corrected"] == pytest.approx(3, rel=0.06)
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-5, 1e9])
+def test_the_exact_dual_knows_no_unit(scale):
+    x, y = (
+        torch.randn(20, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        for seed in (0, 1)
+    )
+    expected = kantorovich_rubinstein_dual(x, y + 1).value
+    assert kantorovich_rubinstein_dual(scale * x, scale * (y + 1)).value == pytest.approx(
+        scale * expected, rel=1e-9
+    )
