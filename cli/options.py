@@ -53,6 +53,18 @@ _EXTRACTION = (
     click.option("--skip-corrupt", is_flag=True, help="Leave broken files out, and say how many."),
     click.option("--offline", is_flag=True, default=None, help="Never touch the network."),
 )
+_FEATURES = (
+    click.option(
+        "--rows",
+        type=click.IntRange(0),
+        help="The most feature rows to keep of a set; what is needed, by default.",
+    ),
+    click.option(
+        "--cache",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder to keep features in, and find them.",
+    ),
+)
 _COMPARISON = (
     click.option("--json", "as_json", is_flag=True, help="One JSON object a measure on standard output."),
     click.option(
@@ -67,16 +79,7 @@ _COMPARISON = (
         "ROLE is reference, generated or heldout.",
     ),
     click.option("--reference-n", type=click.IntRange(2), help="Images behind a {mu, sigma} REAL, if known."),
-    click.option(
-        "--rows",
-        type=click.IntRange(0),
-        help="The most feature rows to keep of a set; what is needed, by default.",
-    ),
-    click.option(
-        "--cache",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Folder to keep features in, and find them.",
-    ),
+    *_FEATURES,
     click.option(
         "--per-image",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -129,6 +132,13 @@ def metric_options(command: Command) -> Command:
 def extraction_options(command: Command) -> Command:
     """The options of every verb that sends images through a network."""
     for option in reversed(_EXTRACTION):
+        command = option(command)
+    return command
+
+
+def feature_options(command: Command) -> Command:
+    """The options of how many features are kept, and where."""
+    for option in reversed(_FEATURES):
         command = option(command)
     return command
 

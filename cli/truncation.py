@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import extraction_options, metric_options, parse_params
+from .options import extraction_options, feature_options, metric_options, parse_params
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,8 +41,7 @@ def _by_psi(context: click.Context, argument: click.Parameter, given: tuple[str,
     help="As in `geneval evaluate`; more than once for several. By default pr and fid.",
 )
 @metric_options
-@click.option("--rows", type=click.IntRange(0), help="The most feature rows to keep of a set.")
-@click.option("--cache", help="Folder to keep features in, and find them.")
+@feature_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a psi and measure on standard output.")
 @extraction_options
 def truncation(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import extraction_options, metric_options, parse_params
+from .options import extraction_options, feature_options, metric_options, parse_params
 
 if TYPE_CHECKING:
     from gen_eval.two_sample import TwoSampleReport
@@ -47,8 +47,7 @@ if TYPE_CHECKING:
     help="Relabellings behind each p-value.",
 )
 @metric_options
-@click.option("--rows", type=click.IntRange(4), help="The most images to test; all, by default.")
-@click.option("--cache", help="Folder to keep features in, and find them.")
+@feature_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @extraction_options
 def test(

@@ -70,7 +70,9 @@ DISTURBANCES: dict[str, Disturbance] = {
         Disturbance(
             "noise", "Gaussian noise", "standard deviation, levels of 255", (8, 24, 72), pixels=pixels.noise
         ),
-        Disturbance("blur", "Gaussian blur", "standard deviation, pixels", (0.5, 1, 2), pixels=pixels.blur),
+        Disturbance(
+            "blur", "Gaussian blur", "standard deviation, pixels", (0.5, 1, 2), most=1000, pixels=pixels.blur
+        ),
         Disturbance("jpeg", "JPEG compression", "100 - quality", (10, 50, 90), most=99, pixels=pixels.jpeg),
         Disturbance(
             "resize-nearest",
@@ -78,6 +80,7 @@ DISTURBANCES: dict[str, Disturbance] = {
             "factor",
             (1.5, 2, 4),
             least=1,
+            most=1000,
             pixels=pixels.resize_nearest,
         ),
         Disturbance(
@@ -86,6 +89,7 @@ DISTURBANCES: dict[str, Disturbance] = {
             "factor",
             (1.5, 2, 4),
             least=1,
+            most=1000,
             pixels=pixels.resize_bilinear,
         ),
         Disturbance(
@@ -94,6 +98,7 @@ DISTURBANCES: dict[str, Disturbance] = {
             "factor",
             (1.5, 2, 4),
             least=1,
+            most=1000,
             pixels=pixels.resize_antialiased,
         ),
         Disturbance(

@@ -266,9 +266,11 @@ def test_broken_files_come_through_and_have_a_content(tmp_path, write_folder):
     [
         ("noise", -1, r"noise -1: expected 0 or more \(standard deviation, levels of 255\)"),
         ("noise", math.nan, "expected 0 or more"),
-        ("blur", math.inf, "expected 0 or more"),
+        ("noise", math.inf, "expected 0 or more"),
+        ("blur", 1e9, "expected 0 to 1000"),
+        ("resize-nearest", 1e9, "expected 1 to 1000"),
         ("jpeg", 100, r"expected 0 to 99 \(100 - quality\)"),
-        ("resize-nearest", 0.5, r"expected 1 or more \(factor\)"),
+        ("resize-nearest", 0.5, r"expected 1 to 1000 \(factor\)"),
         ("copies", 101, "expected 0 to 100"),
     ],
 )
