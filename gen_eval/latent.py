@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
+from gen_eval import draws
 from gen_eval.errors import ImagesError, NumericalError, UsageError
 
 
@@ -123,7 +122,7 @@ def _beside(t: Tensor, rows: Tensor) -> Tensor:
     return t.view(-1, *[1] * (rows.ndim - 1))
 
 
-def truncated_normal(seeds: Tensor, dim: int, threshold: float) -> Tensor:
+def truncated_normal(seeds: Tensor, dim: int, threshold: float, stream: int = 0) -> Tensor:
     """Standard normal latents whose components outside of ±threshold are drawn again, as often as it takes.
 
     Brock et al. 2019, arXiv:1809.11096. What redrawing ends in is drawn at once, by the inverse of the
@@ -133,6 +132,7 @@ def truncated_normal(seeds: Tensor, dim: int, threshold: float) -> Tensor:
         seeds: int64 ``[b]``, 0 or more; each latent depends on its own seed alone.
         dim: components of a latent.
         threshold: above 0; infinity does not truncate.
+        stream: which of a seed's independent sequences.
 
     Returns:
         ``[b, dim]`` float32, on the device of the seeds.
@@ -143,16 +143,8 @@ def truncated_normal(seeds: Tensor, dim: int, threshold: float) -> Tensor:
     if not threshold > 0 or dim < 1:
         raise UsageError(f"expected a threshold above 0 and 1 component or more, found {threshold} and {dim}")
     below = ndtr(-threshold)
-    uniform = np.stack([_uniform(seed, dim) for seed in seeds.tolist()])
-    latents = torch.from_numpy(ndtri(below + (1 - 2 * below) * uniform))
+    latents = torch.from_numpy(ndtri(below + (1 - 2 * below) * draws.uniform(seeds, dim, stream)))
     return latents.clamp(-threshold, threshold).float().to(seeds.device)
-
-
-def _uniform(seed: int, count: int) -> npt.NDArray[Any]:
-    """Within (0, 1): neither end has a finite quantile."""
-    if seed < 0:
-        raise UsageError(f"seeds are 0 or more, found {seed}")
-    return (np.random.default_rng(seed).integers(0, 2**52, count) + 0.5) * 2.0**-52
 
 
 def truncate(w: Tensor, centre: Tensor, psi: float) -> Tensor:

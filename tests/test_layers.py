@@ -31,7 +31,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "spec": ("errors",),
     "download": BASE,
     "fetch": (*BASE, "download"),
-    "latent": ("errors",),
+    "draws": ("errors",),
+    "latent": ("errors", "draws"),
     "precision": (),
     "threads": (),
     "stats": ("errors",),
@@ -45,6 +46,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "labels": ("errors",),
     "nearest": ("errors", "stats", "engines"),
     "disturbances": (*BASE, "threads", "stats", "images"),
+    "zoo": (
+        *(*BASE, "draws", "latent", "threads", "engines", "images", "datasets", "labels", "disturbances"),
+    ),
     "summary": (*BASE, "spec", "stats", "resize", "images", "extractors"),
     "store": ("errors", "spec", "stats", "summary"),
     "cache": (*BASE, "spec", "images", "extractors", "summary", "store"),
@@ -84,7 +88,7 @@ ENGINE_LIBRARIES = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "click": (),
     "rich": (),
-    "safetensors": ("extractors", "store"),
+    "safetensors": ("extractors", "store", "zoo"),
     "urllib": ("download", "fetch"),
 }
 

@@ -1,0 +1,68 @@
+"""Random numbers by seed: each row is a pure function of its own seed, however many are asked for together.
+
+A number is a hash of (seed, stream, place), two rounds of the finalizer of SplitMix64 (Steele, Lea and Flood 2014,
+"Fast splittable pseudorandom number generators"), so no state exists that could be shared or disturbed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import ndtri
+from torch import Tensor
+
+from gen_eval.errors import UsageError
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_ROUNDS = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+_ROWS_AT_ONCE = 2**22  # numbers: temporaries stay within some 100 MB
+
+
+def uniform(seeds: Tensor, count: int, stream: int = 0) -> npt.NDArray[np.float64]:
+    """Uniform numbers within (0, 1), odd multiples of 2^-53: neither end is ever met.
+
+    Args:
+        seeds: int64 ``[b]``, 0 or more.
+        count: numbers of each seed; the first of them do not depend on how many there are.
+        stream: which of a seed's independent sequences.
+
+    Returns:
+        float64 ``[b, count]``.
+
+    Raises:
+        UsageError: if a seed is negative, or seeds are no integers.
+    """
+    if seeds.dtype != torch.int64 or seeds.ndim != 1:
+        raise UsageError(f"expected seeds as int64 [b], found {seeds.dtype} {list(seeds.shape)}")
+    if bool((seeds < 0).any()):
+        raise UsageError(f"seeds are 0 or more, found {int(seeds.min())}")
+    rows = seeds.cpu().numpy().astype(np.uint64)[:, None]
+    places = np.arange(1, count + 1, dtype=np.uint64)[None]
+    found = np.empty((len(rows), count))
+    step = max(1, _ROWS_AT_ONCE // max(count, 1))
+    with np.errstate(over="ignore"):
+        start = _mixed((_mixed(rows + _GOLDEN) ^ np.uint64(stream)) + _GOLDEN)
+        for at in range(0, len(rows), step):
+            bits = _mixed(_mixed(start[at : at + step] + places * _GOLDEN))
+            found[at : at + step] = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    return found
+
+
+def normal(seeds: Tensor, count: int, stream: int = 0) -> Tensor:
+    """Standard normal numbers, ``[b, count]`` float64 on the CPU, by inversion of :func:`uniform`."""
+    return torch.from_numpy(ndtri(uniform(seeds, count, stream)))
+
+
+def integers(seeds: Tensor, below: int, stream: int = 0) -> Tensor:
+    """One whole number from 0 on and below a bound for each seed, int64 ``[b]`` on the CPU."""
+    return torch.from_numpy((uniform(seeds, 1, stream)[:, 0] * below).astype(np.int64))
+
+
+def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    for shift, multiplier in _ROUNDS:
+        x = (x ^ (x >> shift)) * multiplier
+    return np.bitwise_xor(x, x >> np.uint64(31))

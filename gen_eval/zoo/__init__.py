@@ -1,0 +1,1 @@
+"""Reference generators with known answers."""

@@ -1,0 +1,1 @@
+"""Plain networks, by architecture."""

@@ -1,0 +1,113 @@
+"""A generator of the zoo that is a network: from seeds to latents, in batches of one size, to samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gen_eval import draws
+from gen_eval.errors import UsageError
+from gen_eval.latent import to_uint8, truncated_normal
+from gen_eval.zoo.sampler import CONTENT, NOISE, Sampler
+from gen_eval.zoo.task import Kind
+
+# A network always sees as many samples as this: kernels for other sizes would round otherwise, and a sample would
+# depend on how many are drawn with it.
+BATCH = 64
+RESAMPLED = "components of the latent beyond ±t are drawn again"
+
+
+class GeneratorNet(Protocol):
+    """A module that makes samples of latents.
+
+    Attributes:
+        latent_dim: components of a latent, standard normal.
+        noise_dim: standard normal numbers that it takes besides, 0 for most.
+    """
+
+    latent_dim: int
+    noise_dim: int
+
+    def __call__(self, z: Tensor, labels: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        """``[b, latent_dim]``, int64 ``[b]``, ``[b, noise_dim]`` to float32 ``[b, *shape]``, scaled as batches are."""
+
+
+class Trained(Sampler):
+    """Samples of a network.
+
+    It follows :class:`gen_eval.latent.Generator` too, so that path lengths and truncation curves take it.
+
+    Args:
+        name: what to call it.
+        kind: what samples are.
+        network: a :class:`GeneratorNet`, in evaluation mode.
+        scaling: of vectors ``mean`` and ``sd``, ``[d]``.
+        classes: what labels mean to the network; empty if it takes none.
+        truncation: what a truncation does, in words; ``None`` if it is to be refused.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        network: nn.Module,
+        scaling: Mapping[str, Tensor],
+        *,
+        classes: tuple[str, ...] = (),
+        truncation: str | None = None,
+    ) -> None:
+        self.name, self.shape, self.classes, self.truncation = name, kind.shape, classes, truncation
+        self.kind = kind
+        self.network: GeneratorNet = network  # type: ignore[assignment]
+        self._scaling = scaling
+        self._device = next(network.parameters()).device
+
+    def latent(self, seeds: Tensor, truncation: float | None = None) -> Tensor:
+        """int64 ``[b]`` to ``[b, latent_dim]`` float32.
+
+        Raises:
+            UsageError: of a truncation of 0, which leaves nothing to draw.
+        """
+        if truncation == 0:
+            raise UsageError(f"{self.name} draws its latents within ±truncation, which must be above 0")
+        bound = math.inf if truncation is None else truncation
+        return truncated_normal(seeds, self.network.latent_dim, bound, stream=CONTENT)
+
+    def synthesize(self, latents: Tensor) -> Tensor:
+        """Latents ``[b, latent_dim]`` to samples: images in [0, 255] float32, or vectors; without noise, in class 0."""
+        labels = torch.zeros(len(latents), dtype=torch.int64) if self.classes else None
+        noise = latents.new_zeros(len(latents), self.network.noise_dim)
+        return self._unscaled(self._in_batches(latents, labels, noise))
+
+    def _draw(self, seeds: Tensor, labels: Tensor | None, truncation: float | None) -> Tensor:
+        noise = draws.normal(seeds, self.network.noise_dim, NOISE).float()
+        samples = self._unscaled(self._in_batches(self._content(seeds, labels, truncation), labels, noise))
+        return (to_uint8(samples) if self.kind.images else samples).cpu()
+
+    def _content(self, seeds: Tensor, labels: Tensor | None, truncation: float | None) -> Tensor:
+        """What :meth:`_synthesized` is given of a seed besides its label and noise."""
+        return self.latent(seeds, truncation)
+
+    def _synthesized(self, content: Tensor, labels: Tensor | None, noise: Tensor | None) -> Tensor:
+        return self.network(content, labels, noise)
+
+    def _in_batches(self, content: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+        made = []
+        for start in range(0, len(content), BATCH):
+            rows = torch.arange(start, start + BATCH).clamp(max=len(content) - 1)  # the last row fills up
+            count = min(BATCH, len(content) - start)
+            of_rows = [
+                None if given is None else given[rows].to(self._device)
+                for given in (content, labels, noise if self.network.noise_dim else None)
+            ]
+            made.append(self._synthesized(of_rows[0], of_rows[1], of_rows[2])[:count])  # type: ignore[arg-type]
+        return torch.cat(made)
+
+    def _unscaled(self, x: Tensor) -> Tensor:
+        if self.kind.images:
+            return (x + 1) * 127.5
+        return x * self._scaling["sd"].to(x) + self._scaling["mean"].to(x)
