@@ -65,4 +65,5 @@ def integers(seeds: Tensor, below: int, stream: int = 0) -> Tensor:
 def _mixed(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     for shift, multiplier in _ROUNDS:
         x = (x ^ (x >> shift)) * multiplier
-    return np.bitwise_xor(x, x >> np.uint64(31))
+    mixed: npt.NDArray[np.uint64] = x ^ (x >> np.uint64(31))
+    return mixed
