@@ -1,4 +1,4 @@
-"""``geneval demo``: the main job on real images, in minutes, on any machine."""
+"""``geneval demo``: the main job on real images and on those of trained generators, in minutes, on any machine."""
 
 from __future__ import annotations
 
@@ -21,8 +21,18 @@ if TYPE_CHECKING:
 
 REFERENCE, HELD_OUT = "reference", "held-out"
 # Standard deviation of the noise, of 255. Inception is far from blind to noise: 8 is hard to see.
-NOISE = {"noise-1": 8, "noise-2": 24, "noise-3": 72}
-MEANING = {HELD_OUT: "other digits"} | {name: f"the same, noise of sd {sd}" for name, sd in NOISE.items()}
+NOISE = {"noise-1": 8, "noise-2": 72}
+# They ship with the package, trained on the split of MNIST that the digits here are from.
+GENERATORS = {
+    "sngan-mnist": "a GAN",
+    "biggan-mnist": "a GAN that knows classes",
+    "vae-mnist": "a variational autoencoder",
+}
+MEANING = (
+    {HELD_OUT: "other digits"}
+    | {name: f"the same, noise of sd {sd}" for name, sd in NOISE.items()}
+    | GENERATORS
+)
 _DIGITS = 5_000
 _SHOWN = 10
 
@@ -45,10 +55,10 @@ _SHOWN = 10
 @click.option("--offline", is_flag=True, default=None, help="Never touch the network.")
 @click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one.")
 def demo(out: Path, n: int, offline: bool | None, device: str | None) -> None:
-    """Measure the FID of real digits, as they are and disturbed at three levels.
+    """Measure the FID of real digits, of the same under noise, and of three trained generators.
 
-    Fetches the network's weights and 5,000 digits of MNIST, writes folders of PNG files, measures each
-    against the reference, and draws what it measured.
+    Fetches the network's weights and 5,000 digits of MNIST, draws as many digits of each generator that ships
+    with the package, writes folders of PNG files, measures each against the reference, and draws what it measured.
     """
     from gen_eval.datasets import load
 
@@ -57,7 +67,8 @@ def demo(out: Path, n: int, offline: bool | None, device: str | None) -> None:
 
     keep_freed_memory()
     with progress_bar() as progress:
-        sets = make_sets(load("mnist-5k", offline=offline, progress=progress), n)
+        digits = load("mnist-5k", offline=offline, progress=progress)
+        sets = {**make_sets(digits, n), **make_generated(digits.classes, n)}
         require_free(out, sets)
         results = _measure(sets, out, device, offline, progress)
     picture = out / "demo.png"
@@ -76,7 +87,9 @@ def make_sets(digits: Dataset, n: int) -> Sets:
     order = np.argsort(digits.labels, kind="stable").reshape(len(digits.classes), -1).T.ravel()
 
     def files(places: range, sd: float) -> dict[str, Pixels]:
-        return {_file_name(digits, place): _disturbed(digits, int(order[place]), sd) for place in places}
+        return {
+            _file_name(digits.classes, place): _disturbed(digits, int(order[place]), sd) for place in places
+        }
 
     held_out = range(2 * n, 3 * n)
     return {
@@ -86,9 +99,26 @@ def make_sets(digits: Dataset, n: int) -> Sets:
     }
 
 
-def _file_name(digits: Dataset, place: int) -> str:
-    rank, label = divmod(place, len(digits.classes))
-    return f"{rank:03}-digit-{digits.classes[label]}.png"
+def _file_name(classes: tuple[str, ...], place: int) -> str:
+    rank, label = divmod(place, len(classes))
+    return f"{rank:03}-digit-{classes[label]}.png"
+
+
+def make_generated(classes: tuple[str, ...], n: int) -> Sets:
+    """As many digits of each of :data:`GENERATORS`, from the seeds 0 on; one that takes labels makes 0 to 9 in turn."""
+    import numpy as np
+    import torch
+
+    from gen_eval.zoo import open_sampler
+
+    sets = {}
+    for name in GENERATORS:
+        sampler = open_sampler(name)
+        labels = torch.arange(n) % len(sampler.classes) if sampler.classes else None
+        gray = sampler.sample(n, seed=0, labels=labels).numpy()[:, 0]
+        files = [_file_name(classes, place) if sampler.classes else f"{place:04}.png" for place in range(n)]
+        sets[name] = dict(zip(files, np.repeat(gray[..., None], 3, axis=3), strict=True))
+    return sets
 
 
 def _disturbed(digits: Dataset, index: int, sd: float) -> Pixels:
@@ -136,7 +166,7 @@ def _measure(
     sets: Sets, out: Path, device: str | None, offline: bool | None, progress: Progress
 ) -> dict[str, Result]:
     """Each set against the reference, which is passed through the network once and kept as a file."""
-    from gen_eval import store
+    from gen_eval import sealed, store
     from gen_eval.images import open_images
     from gen_eval.metrics import find_measure
     from gen_eval.planning import load_extractors, pick_device
@@ -156,7 +186,7 @@ def _measure(
         return summarize(open_images(out / name), [Request(extractor, (measure.tap,))], progress=progress)
 
     reference = measured(REFERENCE)
-    store.save(reference, out / f"{REFERENCE}{store.EXTENSION}")
+    store.save(reference, out / f"{REFERENCE}{sealed.EXTENSION}")
     results = {
         name: compute(measure, extractor, {"generated": measured(name), "reference": reference}, protocol)
         for name in MEANING
@@ -190,9 +220,9 @@ def _number(result: Result) -> str:
 def _show(results: Mapping[str, Result], n: int, out: Path, picture: Path) -> None:
     from .console import warn
 
-    click.secho(f"{'set':11}{'':28}{'FID':>6}  ± s.e.", bold=True)
+    click.secho(f"{'set':14}{'':28}{'FID':>6}  ± s.e.", bold=True)
     for name, result in results.items():
-        click.echo(f"{name:11}{MEANING[name]:28}{result.value:6.1f}  {result.error or 0:6.1f}")
+        click.echo(f"{name:14}{MEANING[name]:28}{result.value:6.1f}  {result.error or 0:6.1f}")
     click.echo(f"\nBeside the images: {picture}")
     click.echo(f"Statistics of the reference, for any later FID: {out / REFERENCE}.safetensors")
     for warning in dict.fromkeys(warning for result in results.values() for warning in result.warnings):
@@ -203,5 +233,6 @@ def _show(results: Mapping[str, Result], n: int, out: Path, picture: Path) -> No
                 "FIDs compare with each other, and with no others.",
                 err=True,
             )
-    reference, worst = (shlex.quote(str(out / name)) for name in (f"{REFERENCE}.safetensors", "noise-2"))
+    click.echo("What else the generators make: geneval zoo grid biggan-mnist --by-class -o grid.png")
+    reference, worst = (shlex.quote(str(out / name)) for name in (f"{REFERENCE}.safetensors", "sngan-mnist"))
     click.echo(f"Next, see the images that raise it most: geneval fid {reference} {worst} --worst 16")

@@ -45,14 +45,17 @@ def draw_neighbors(
         k: how many training images stand beside each.
         out: the picture.
     """
-    from gen_eval.images import open_images
+    from gen_eval.images import Images
     from gen_eval.nearest import nearest_training_images
 
     from .pictures import Row, draw_rows
+    from .sets import open_set
 
     generated, training = (evaluation.features(measure, role) for role in ("generated", "reference"))
     suspects = nearest_training_images(generated, training, k=k, most=_SHOWN)
-    fakes, reals = (open_images(sets[role]) for role in ("generated", "reference"))
+    fakes, reals = (open_set(sets, role) for role in ("generated", "reference"))
+    assert isinstance(fakes, Images)  # as the caller has seen
+    assert isinstance(reals, Images)
     rows = [
         Row(
             [*_pixels(fakes, [suspect.index]), *_pixels(reals, [index for index, _ in suspect.training])],

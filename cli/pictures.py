@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 from gen_eval.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from PIL import Image, ImageDraw, ImageFont
 
     from gen_eval.images.protocol import Pixels
 
     Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+    Extent = tuple[tuple[float, float], tuple[float, float]]
 
 FORMATS = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -24,6 +27,7 @@ _INK, _FAINT, _PAPER = (25, 25, 25), (110, 110, 110), (255, 255, 255)
 _MARGIN, _GAP = 24, 8
 _LEGIBLE, _LARGEST = 96, 256  # pixels that a cell measures about, and at most
 _SIDE = 8192  # pixels that a grid measures at most: more, and viewers give up
+_PLANE, _BIN, _POINT = 256, 2, (0, 62, 122)  # pixels of a panel and of a bin of it; the ink of points
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def draw_grid(pixels: Sequence[Pixels], captions: Sequence[str], out: Path) -> N
         raise UsageError(f"there are no images to draw into {out}")
     columns = math.ceil(math.sqrt(len(pixels)))
     rows = math.ceil(len(pixels) / columns)
-    cell = _cell(pixels, largest=max(16, min(_LARGEST, _SIDE // columns - _GAP)))
+    cell = _cell(pixels, columns)
     font = _font(max(9, min(14, cell // 7)))
     line = _height(font) + _GAP
     pitch = (cell + _GAP, cell + _GAP + line)
@@ -122,7 +126,9 @@ def draw_rows(rows: Sequence[Row], title: str, terms: str, out: Path) -> None:
 
     require_picture(out)
     heading, name, number, small = _font(22), _font(18), _font(26), _font(14)
-    cell = _cell([image for row in rows for image in row.pixels], _LARGEST)
+    cell = _cell(
+        [image for row in rows for image in row.pixels], max(len(rows), *(len(row.pixels) for row in rows))
+    )
     pitch, top = cell + _GAP, _MARGIN + 48
     below = _height(small) + _GAP if any(row.captions for row in rows) else 0
     text = _place(max(rows, key=lambda row: len(row.pixels)), None, pitch) + _GAP
@@ -147,6 +153,39 @@ def draw_rows(rows: Sequence[Row], title: str, terms: str, out: Path) -> None:
     _save(canvas, out)
 
 
+def extent_of(points: npt.NDArray[np.float64], margin: float = 0.05) -> Extent:
+    """A square that holds nearly all of some points ``[n, 2]``, with a margin as a share of its side."""
+    import numpy as np
+
+    low, high = np.quantile(points, [0.001, 0.999], axis=0)
+    half = (0.5 + margin) * max(float((high - low).max()), 1e-6)
+    (x, y) = ((low + high) / 2).tolist()
+    return (x - half, x + half), (y - half, y + half)
+
+
+def plane(points: npt.NDArray[np.float64], extent: Extent) -> Pixels:
+    """A picture of points: the more of them in a place, the darker it is. What lies outside is not shown.
+
+    Args:
+        points: ``[n, 2]``.
+        extent: from left to right, and from bottom to top.
+
+    Returns:
+        uint8 ``[256, 256, 3]``, framed.
+    """
+    import numpy as np
+
+    counts, _, _ = np.histogram2d(points[:, 0], points[:, 1], bins=_PLANE // _BIN, range=extent)
+    filled = counts[counts > 0]
+    full = np.quantile(filled, 0.95) if len(filled) else 1.0
+    # A single point is seen, and a crowd is no more than full ink.
+    share = np.where(counts > 0, 0.2 + 0.8 * np.sqrt(np.minimum(counts / full, 1)), 0).T[::-1]
+    share = share.repeat(_BIN, axis=0).repeat(_BIN, axis=1)[..., None]
+    pixels: Pixels = np.rint((1 - share) * np.array(_PAPER) + share * np.array(_POINT)).astype(np.uint8)
+    pixels[[0, -1]] = pixels[:, [0, -1]] = 200
+    return pixels
+
+
 def _place(row: Row, at: int | None, pitch: int) -> int:
     """Where an image of a row starts from the left; ``None`` for what comes after all of them."""
     at = len(row.pixels) if at is None else at
@@ -167,10 +206,10 @@ def _stack(
         top += height
 
 
-def _cell(pixels: Sequence[Pixels], largest: int) -> int:
+def _cell(pixels: Sequence[Pixels], abreast: int) -> int:
     """The side of a square that holds every image; tiny ones enlarged by a whole number to be legible."""
     side: int = max(max(image.shape[:2]) for image in pixels)
-    return min(side * max(1, round(_LEGIBLE / side)), largest)
+    return min(side * max(1, round(_LEGIBLE / side)), max(16, min(_LARGEST, _SIDE // abreast - _GAP)))
 
 
 def _paste(canvas: Image.Image, pixels: Pixels, corner: tuple[int, int], cell: int) -> None:

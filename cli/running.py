@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .sets import open_set
+
 if TYPE_CHECKING:
     from gen_eval.results import Result
 
@@ -50,9 +52,12 @@ def run(
 
     if per_image and not per_image.parent.is_dir():
         raise click.UsageError(f"cannot write {per_image}: there is no folder {per_image.parent}")
-    worst_out = _picture("--worst", worst_out, generated) if worst else None
+    sets = {"generated": generated, "reference": reference, "heldout": options["heldout"]}
+    worst_out = _picture("--worst", worst_out, sets, "generated") if worst else None
     seen_through = comparing(measures) if neighbors else None
-    neighbors_out = _picture("--neighbors", neighbors_out, generated, reference) if neighbors else None
+    neighbors_out = (
+        _picture("--neighbors", neighbors_out, sets, "generated", "reference") if neighbors else None
+    )
     if (worst or neighbors) and options["rows"] is None:
         options["rows"] = EVERY_ROW
     keep_freed_memory()
@@ -60,25 +65,20 @@ def run(
         evaluation = Evaluation(measures, reference=reference, progress=progress, **options)
         results = evaluation.measure(generated)
     show_results(results, as_json)
-    sets = {"generated": generated, "reference": reference, "heldout": options["heldout"]}
     if per_image:
         _write_per_image(results, sets, per_image)
     if worst and worst_out:
-        _draw_worst(results[0], generated, worst, worst_out)
+        _draw_worst(results[0], sets, worst, worst_out)
     if neighbors and neighbors_out and seen_through:
         draw_neighbors(evaluation, seen_through, sets, neighbors, neighbors_out)
 
 
 def _write_per_image(results: Sequence[Result], sets: Mapping[str, str | None], path: Path) -> None:
     """One line an image and measure: what the metric says of it, or else what it adds to the value."""
-    from gen_eval.errors import ImagesError
-    from gen_eval.images import open_images
 
     def name(role: str) -> Any:
-        try:
-            return open_images(sets[role]).label
-        except ImagesError:  # statistics and vectors, whose images have no names
-            return lambda index: f"#{index}"
+        source = open_set(sets, role)
+        return getattr(source, "label", lambda index: f"#{index}")  # statistics do not name their images
 
     labels = {role: name(role) for role in sets if sets[role]}
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -91,23 +91,22 @@ def _write_per_image(results: Sequence[Result], sets: Mapping[str, str | None], 
                         write([role, labels[role](at), result.measure, what, repr(value)])
 
 
-def _picture(option: str, out: Path | None, *sets: str | None) -> Path:
+def _picture(option: str, out: Path | None, sets: Mapping[str, str | None], *roles: str) -> Path:
     """Where to draw images of some sets; refuses before the work what cannot be drawn."""
     from gen_eval.images import Images
-    from gen_eval.sources import open_source
 
     from .pictures import free_name, require_picture
 
     out = out or free_name(Path(option.strip("-")).with_suffix(".png"))
     require_picture(out)
-    for source in sets:
-        if not isinstance(open_source(source), Images):
-            raise click.UsageError(f"{option} draws images, and {source} holds their features only")
+    for role in roles:
+        if not isinstance(open_set(sets, role), Images):
+            raise click.UsageError(f"{option} draws images, and {sets[role]} holds their features only")
     return out
 
 
-def _draw_worst(result: Result, generated: str, k: int, out: Path) -> None:
-    from gen_eval.images import Decoded, open_images
+def _draw_worst(result: Result, sets: Mapping[str, str | None], k: int, out: Path) -> None:
+    from gen_eval.images import Decoded, Images
 
     from .pictures import draw_grid
 
@@ -116,7 +115,8 @@ def _draw_worst(result: Result, generated: str, k: int, out: Path) -> None:
         raise click.UsageError(
             f"{result.measure} does not tell what each image counts for; --worst draws nothing"
         )
-    images = open_images(generated)
+    images = open_set(sets, "generated")
+    assert isinstance(images, Images)  # _picture has seen to it
     read = images.read([index for index, _ in worst])
     pixels = [image.pixels for image in read if isinstance(image, Decoded)]
     draw_grid(pixels, [f"{contribution:+.3g}" for _, contribution in worst], out)

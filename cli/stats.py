@@ -51,10 +51,11 @@ def stats(
     """Measure IMAGES and write statistics that `geneval fid` and the other verbs take in place of a folder."""
     from gen_eval import store
     from gen_eval.errors import TooFewImages
-    from gen_eval.images import open_images
+    from gen_eval.images import Images
     from gen_eval.metrics import find_measure
     from gen_eval.planning import Plan, load_extractors, pick_device
     from gen_eval.protocols import find_protocol
+    from gen_eval.sources import open_source
     from gen_eval.summary import require_whole, summarize
 
     from .allocator import keep_freed_memory
@@ -62,7 +63,9 @@ def stats(
 
     keep_freed_memory()
     store.require_name(out)
-    opened = open_images(images)
+    opened = open_source(images)
+    if not isinstance(opened, Images):
+        raise click.UsageError(f"statistics are made of images, and {images} holds none")
     if len(opened) < 2:
         raise TooFewImages(f"statistics need at least 2 images; {images} has 1 image")
     if not options["skip_corrupt"]:

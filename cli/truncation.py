@@ -55,8 +55,9 @@ def truncation(
 ) -> None:
     """Measure the images of one generator at several truncations psi against the images REAL.
 
-    Such as: geneval truncation real/ 1=samples-1/ 0.7=samples-0.7/ 0.5=samples-0.5/. REAL and each FAKE are what
-    every verb takes; REAL is passed through the networks once. Each FAKE has the same number of images.
+    Such as: geneval truncation real/ 1=samples-1/ 0.7=samples-0.7/ 0.5=samples-0.5/, or
+    1=zoo:biggan-mnist 0.5=zoo:biggan-mnist,truncation=0.5. REAL and each FAKE are what every verb takes; REAL is passed
+    through the networks once. Each FAKE has the same number of images.
     """
     from gen_eval.truncation import truncation_curve
 
@@ -90,8 +91,8 @@ def _require_sets(real: str, fakes: dict[float, str]) -> None:
     from gen_eval.images import Images
     from gen_eval.sources import Vectors, open_source
 
-    open_source(real)
-    sources = {psi: open_source(name) for psi, name in fakes.items()}
+    reference = open_source(real)
+    sources = {psi: open_source(name, beside=reference) for psi, name in fakes.items()}
     sizes = {psi: len(source) for psi, source in sources.items() if isinstance(source, (Images, Vectors))}
     if len(set(sizes.values())) > 1:
         found = ", ".join(f"{n} at {psi:g}" for psi, n in sizes.items())

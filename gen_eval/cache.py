@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from gen_eval import store
+from gen_eval import sealed, store
 from gen_eval.errors import StoreError
 from gen_eval.extractors.custom import UNKNOWN
 from gen_eval.images import Images
@@ -117,4 +117,4 @@ class FeatureCache:
     def _path(self, content: str, spec: Spec, tap: str) -> Path:
         versions = [store.FORMAT, metadata.version("gen_eval"), metadata.version("pillow")]
         key = json.dumps([content, spec.to_json(), tap, versions], sort_keys=True)
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}{store.EXTENSION}"
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}{sealed.EXTENSION}"

@@ -195,6 +195,21 @@ def _read_mnist_5k(path: Path, parts: Parts) -> None:
     part.labels[:] = rows[:, -1]
 
 
+_DIGITS_8X8_ROWS = {"train": slice(1_297), "test": slice(1_297, None)}
+
+
+def _read_digits(path: Path, parts: Parts) -> None:
+    """Read lines of 64 levels x from 0 to 16 and a label; a source may begin with the names of the columns.
+
+    Pixels are round(255 x / 16), which tells all levels apart.
+    """
+    rows = np.loadtxt(path, delimiter=",", comments="pixel", ndmin=2)
+    for split, part in parts.items():
+        of_split = rows[_DIGITS_8X8_ROWS[split]]
+        part.images[:] = (of_split[:, :-1] * 255 / 16).round().reshape(part.images.shape)
+        part.labels[:] = of_split[:, -1]
+
+
 _DIGITS = tuple("0123456789")
 
 DATASETS: dict[str, DatasetSource] = {
@@ -219,6 +234,36 @@ DATASETS: dict[str, DatasetSource] = {
         (32, 32, 3),
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         _read_cifar10,
+    ),
+    # Handwritten digits of UCI, the test set of 1,797 that scikit-learn holds, in its order: here the first 1,297 are
+    # to train on. They go by writer, so that the test split is mostly of people who wrote none of the others.
+    "digits": DatasetSource(
+        Asset(
+            "digits",
+            (
+                Https(
+                    "https://raw.githubusercontent.com/scikit-learn/scikit-learn/1.7.2/sklearn/datasets/data/digits.csv.gz",
+                    "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
+                ),
+                Npm(
+                    "scikitjs",
+                    "1.24.0",
+                    "package/docs/static/data/digits.csv",
+                    "59834b81e5525fe3152c7416217c7790c2213c0da554e89ae96dddef27b35bda",
+                ),
+                Wheel(  # the installed one serves too, of whatever version
+                    "scikit-learn",
+                    "1.7.2",
+                    "sklearn/datasets/data/digits.csv.gz",
+                    "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
+                ),
+            ),
+            env="GEN_EVAL_DIGITS",
+        ),
+        {"train": 1_297, "test": 500},
+        (8, 8, 1),
+        _DIGITS,
+        _read_digits,
     ),
     "mnist": DatasetSource(
         Asset(

@@ -126,8 +126,8 @@ class Evaluation:
         Names, weights, sets and sizes are settled before the first image goes through a network.
 
         Args:
-            generated: what the reference may be; and a callable from seeds to images.
-            n: number of images asked of a callable.
+            generated: what the reference may be; and a callable from seeds to images, or a generator of the zoo.
+            n: number of images asked of it; of a generator of the zoo, by default as many as the reference has.
             seed: seed of its first image. The draws of a metric have one of their own, ``params={"seed": ...}``.
 
         Returns:
@@ -138,7 +138,8 @@ class Evaluation:
         """
         sources = dict(self._sources)
         if generated is not None:
-            sources["generated"] = open_source(generated, n=n, seed=seed)
+            beside = self._sources.get("reference")
+            sources["generated"] = open_source(generated, n=n, seed=seed, beside=beside)
         plan = self._plan = self._plan or self._make_plan(sources)
         self._summaries.pop("generated", None)
         settled = {
@@ -214,8 +215,8 @@ def evaluate(
 
     Args:
         measures: names such as ``"fid"``, ``"kid"`` and ``"pr:dinov2"``.
-        generated: images, vectors, a statistics file, or a callable from seeds to images.
-        n: number of images asked of a callable.
+        generated: images, vectors, a statistics file, a callable from seeds to images, or a generator of the zoo.
+        n: number of images asked of the last two; of the last, by default as many as the reference has.
         seed: seed of its first image.
         options: ``reference``, ``heldout``, and all else that :class:`Evaluation` takes.
 

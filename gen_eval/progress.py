@@ -15,7 +15,7 @@ class Progress(Protocol):
             task: what is being done, such as ``"real/"`` or ``"inception-2015-12-05"``.
             done: units finished so far.
             total: units in all; ``None`` where it is unknown.
-            unit: ``"image"`` or ``"byte"``.
+            unit: ``"image"``, ``"byte"``, ``"step"`` or ``"second"``.
         """
 
 

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gen_eval import store
+from gen_eval import sealed, store
 from gen_eval.errors import ImagesError, UsageError
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Images, open_images
 from gen_eval.stats import Features
 from gen_eval.summary import Request, Summary, made_with
+from gen_eval.zoo.names import PREFIX, Named, open_named
+from gen_eval.zoo.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -56,17 +58,29 @@ class Vectors:
 Source: TypeAlias = "Images | Vectors | Summary | Path"
 
 
-def open_source(source: Any, *, n: int | None = None, seed: int = 0) -> Source:
+def open_source(source: Any, *, n: int | None = None, seed: int = 0, beside: Source | None = None) -> Source:
     """Images, vectors, a summary, or the path of ``{mu, sigma}`` statistics, whichever the source is.
 
     Args:
         source: whatever :func:`gen_eval.images.open_images` takes; a floating point array ``[n, d]`` or a
-            ``.npy`` file of one; a :class:`Summary`; a statistics file.
-        n: number of images asked of a callable.
+            ``.npy`` file of one; a :class:`Summary`; a statistics file; a :class:`Sampler` of the zoo, or its name
+            as :func:`gen_eval.zoo.open_named` reads it.
+        n: number of images asked of a callable or a sampler.
         seed: seed of its first image.
+        beside: the set that it is measured against: a sampler makes as many where nobody says how many.
+
+    Raises:
+        UsageError: if it is nothing of the kind, or a generator that nobody says how many samples to ask of.
+        GenEvalError: if it cannot be read.
     """
     if isinstance(source, (Summary, Vectors)):
         return source
+    if isinstance(source, str) and source.startswith(PREFIX):
+        source = open_named(source)
+    if isinstance(source, Sampler):
+        source = Named(source.name, source)
+    if isinstance(source, Named):
+        return _samples(source, n, seed, beside)
     if isinstance(source, (np.ndarray, Tensor)) and source.ndim == 2:
         return _vectors(source, "vectors")
     if isinstance(source, (str, Path)):
@@ -74,10 +88,33 @@ def open_source(source: Any, *, n: int | None = None, seed: int = 0) -> Source:
             raise UsageError("an empty path was given; for the current folder say '.'")
         path = Path(source)
         if store.is_statistics(path):
-            return store.load(path) if path.suffix == store.EXTENSION else path
+            return store.load(path) if path.suffix == sealed.EXTENSION else path
         if path.suffix.lower() == ".npy" and path.is_file() and (array := _read_vectors(path)) is not None:
             return _vectors(array, str(source))
     return open_images(source, n=n, seed=seed)
+
+
+def _samples(named: Named, n: int | None, seed: int, beside: Source | None) -> Source:
+    if None not in (n, named.n) and n != named.n:
+        raise UsageError(f"n is {n}, and {named.text} says {named.n}: leave one out")
+    count = n or named.n
+    if count is None and beside is not None and not isinstance(beside, Path):
+        count = size(beside)
+    if count is None:
+        raise UsageError(
+            f"say how many samples of {named.text} to draw: n=, or a name such as {PREFIX}NAME,n=1000"
+        )
+    first = seed if named.seed is None else named.seed
+    if len(named.sampler.shape) > 1:
+        return open_images(named, n=count, seed=first, name=named.text)
+    return Vectors(named(torch.arange(first, first + count)), named.text)
+
+
+def size(source: Images | Vectors | Summary) -> int | None:
+    """How many images or vectors a set has; ``None`` of statistics that do not say."""
+    if not isinstance(source, Summary):
+        return len(source)
+    return next(iter(source.features.values())).n
 
 
 def settle(source: Source, requests: Sequence[Request], *, n: int | None = None) -> Images | Summary:

@@ -1,15 +1,12 @@
 """Statistics on disk: our own files, and those of other tools adopted with what the user claims of them.
 
-Our format is one safetensors file, so nothing in it can run. The header holds the summary's terms and a
-sha256 of every tensor; symmetric matrices are stored as their upper triangle.
+Ours are sealed files (:mod:`gen_eval.sealed`) whose header holds the summary's terms; symmetric matrices are stored
+as their upper triangle.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import secrets
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,18 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from gen_eval import sealed
 from gen_eval.errors import StoreError
+from gen_eval.sealed import EXTENSION
 from gen_eval.spec import Spec
 from gen_eval.stats import Features, Moments, Sample
 from gen_eval.summary import Summary
 
 FORMAT = "gen_eval statistics 1"
-EXTENSION = ".safetensors"
-_HEADER = "gen_eval"
+_WHAT = "statistics"
 # Stands in for an n that is unknown: any count gives the covariance back that it was multiplied by.
 _ANY_COUNT = 2
 
@@ -52,10 +48,7 @@ def require_name(path: Path) -> None:
     Raises:
         StoreError: if it does not end in ``.safetensors`` or its folder does not exist.
     """
-    if path.suffix != EXTENSION:
-        raise StoreError(f"statistics are stored as {EXTENSION} files; found the name {path.name}")
-    if not path.parent.is_dir():
-        raise StoreError(f"cannot write {path}: there is no folder {path.parent}")
+    sealed.require_name(path, _WHAT)
 
 
 def save(summary: Summary, path: str | Path) -> None:
@@ -72,8 +65,7 @@ def save(summary: Summary, path: str | Path) -> None:
         tensors |= {f"{place}.{name}": value for name, value in _to_tensors(features).items()}
         limit = features.sample.limit if features.sample else None
         entries.append({"spec": spec.to_json(), "tap": tap, "n": features.n, "limit": limit})
-    header = {
-        "format": FORMAT,
+    terms = {
         "name": summary.name,
         "digest": summary.digest,
         "features": entries,
@@ -81,17 +73,8 @@ def save(summary: Summary, path: str | Path) -> None:
         "skipped": list(summary.skipped),
         "notes": dict(summary.notes),
         "claimed": summary.claimed,
-        "sha256": {name: _sha256(tensor) for name, tensor in tensors.items()},
     }
-    # Not by process id: containers that share a disk share those too.
-    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
-    try:
-        # One entry: safetensors writes several in no fixed order, and equal summaries shall be equal files.
-        save_file(tensors, part, {_HEADER: json.dumps(header | {"terms_sha256": _terms_sha256(header)})})
-        os.replace(part, path)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error}") from error
+    sealed.write(path, FORMAT, terms, tensors, _WHAT)
 
 
 def load(path: str | Path) -> Summary:
@@ -100,41 +83,28 @@ def load(path: str | Path) -> Summary:
     Raises:
         StoreError: if the file is missing, cut short, altered, or something else.
     """
+    terms, tensors = sealed.read(Path(path), FORMAT, _WHAT)
     try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise StoreError(f"{path} cannot be read as statistics: {error}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise StoreError(f"{path} is a safetensors file, but holds no statistics in the format '{FORMAT}'")
-    if header.pop("terms_sha256", None) != _terms_sha256(header):
-        raise StoreError(f"{path} is damaged: its terms are not what was written. Make it anew.")
-    try:
-        return _from_header(header, tensors, path)
+        return _from_terms(terms, tensors)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise StoreError(f"{path} is damaged: its terms cannot be read ({error!r}). Make it anew.") from error
 
 
-def _from_header(header: dict[str, Any], tensors: dict[str, Tensor], path: str | Path) -> Summary:
-    expected = header["sha256"]
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors or _sha256(tensors[name]) != expected.get(name):
-            raise StoreError(f"{path} is damaged: its tensor {name} is not what was written. Make it anew.")
+def _from_terms(terms: dict[str, Any], tensors: dict[str, Tensor]) -> Summary:
     features = {}
-    for place, entry in enumerate(header["features"]):
+    for place, entry in enumerate(terms["features"]):
         mine = {
             name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith(f"{place}.")
         }
         features[Spec.from_json(entry["spec"]), entry["tap"]] = _from_tensors(mine, entry)
     return Summary(
-        name=header["name"],
-        digest=header["digest"],
+        name=terms["name"],
+        digest=terms["digest"],
         features=features,
-        made_with=header["made_with"],
-        skipped=tuple((label, reason) for label, reason in header["skipped"]),
-        notes=header["notes"],
-        claimed=header["claimed"],
+        made_with=terms["made_with"],
+        skipped=tuple((label, reason) for label, reason in terms["skipped"]),
+        notes=terms["notes"],
+        claimed=terms["claimed"],
     )
 
 
@@ -200,11 +170,3 @@ def _from_tensors(tensors: dict[str, Tensor], entry: dict[str, Any]) -> Features
     sample = Sample(tensors["rows"], tensors["index"], entry["limit"]) if "rows" in tensors else None
     n = entry["n"]
     return Features(n, Moments(n or _ANY_COUNT, mean, scatter), sample)
-
-
-def _terms_sha256(header: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.numpy().tobytes()).hexdigest()

@@ -33,6 +33,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "fetch": (*BASE, "download"),
     "draws": ("errors",),
     "latent": ("errors", "draws"),
+    "sealed": ("errors",),
     "precision": (),
     "threads": (),
     "stats": ("errors",),
@@ -47,12 +48,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "nearest": ("errors", "stats", "engines"),
     "disturbances": (*BASE, "threads", "stats", "images"),
     "zoo": (
-        *(*BASE, "draws", "latent", "threads", "engines", "images", "datasets", "labels", "disturbances"),
+        *(*BASE, "sealed", "draws", "latent", "threads", "engines", "images", "datasets", "labels"),
+        "disturbances",
     ),
     "summary": (*BASE, "spec", "stats", "resize", "images", "extractors"),
-    "store": ("errors", "spec", "stats", "summary"),
-    "cache": (*BASE, "spec", "images", "extractors", "summary", "store"),
-    "sources": ("errors", "stats", "images", "extractors", "summary", "store"),
+    "store": ("errors", "sealed", "spec", "stats", "summary"),
+    "cache": (*BASE, "sealed", "spec", "images", "extractors", "summary", "store"),
+    "sources": ("errors", "sealed", "stats", "images", "extractors", "zoo", "summary", "store"),
     "results": ("errors", "spec"),
     "dequantization": ("errors", "images", "summary", "sources"),
     "likelihood": (*BASE, "engines", "images", "sources", "results", "dequantization"),
@@ -66,6 +68,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "perceptual": ("errors", "spec", "resize", "engines", "images", "extractors", "latent", "planning"),
     "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
     "sensitivity": (*BASE, "metrics", "images", "disturbances", "labels", "summary", "results", "evaluation"),
+    "validation": (*(*BASE, "sealed", "latent", "engines", "datasets", "zoo", "likelihood", "evaluation"),),
     "two_sample": ("errors", "extractors", "engines", "metrics", "sources", "results", "evaluation"),
 }
 TABLE = ([], ["metric"], ["table"])
@@ -88,7 +91,7 @@ ENGINE_LIBRARIES = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "click": (),
     "rich": (),
-    "safetensors": ("extractors", "store", "zoo"),
+    "safetensors": ("extractors", "sealed"),
     "urllib": ("download", "fetch"),
 }
 

@@ -79,15 +79,21 @@ class Player:
 class Task(Protocol):
     """The networks of a model for one kind of data.
 
-    Attributes:
-        modules: all of them by name.
-        kept: names of those that sampling needs; their running averages are what a checkpoint holds.
-        players: in the order in which they move in a step.
+    All that a module has of state is in its parameters and persistent buffers, a schedule's place included, and
+    nothing in it draws from the global random state: so a training that is gone on with ends in the same bytes.
     """
 
-    modules: nn.ModuleDict
-    kept: Sequence[str]
-    players: Sequence[Player]
+    @property
+    def modules(self) -> nn.ModuleDict:
+        """All of them by name."""
+
+    @property
+    def kept(self) -> Sequence[str]:
+        """Names of those that sampling needs; their running averages are what a checkpoint holds."""
+
+    @property
+    def players(self) -> Sequence[Player]:
+        """In the order in which they move in a step."""
 
     def begin(self, step: int) -> None:
         """Settle what follows a schedule, such as a fade-in, before a step (from 0 on)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -81,11 +81,11 @@ class Trained(Sampler):
         """Latents ``[b, latent_dim]`` to samples: images in [0, 255] float32, or vectors; without noise, in class 0."""
         labels = torch.zeros(len(latents), dtype=torch.int64) if self.classes else None
         noise = latents.new_zeros(len(latents), self.network.noise_dim)
-        return self._unscaled(self._in_batches(latents, labels, noise))
+        return self._samples(latents, labels, noise)
 
     def _draw(self, seeds: Tensor, labels: Tensor | None, truncation: float | None) -> Tensor:
         noise = draws.normal(seeds, self.network.noise_dim, NOISE).float()
-        samples = self._unscaled(self._in_batches(self._content(seeds, labels, truncation), labels, noise))
+        samples = self._samples(self._content(seeds, labels, truncation), labels, noise)
         return (to_uint8(samples) if self.kind.images else samples).cpu()
 
     def _content(self, seeds: Tensor, labels: Tensor | None, truncation: float | None) -> Tensor:
@@ -95,16 +95,21 @@ class Trained(Sampler):
     def _synthesized(self, content: Tensor, labels: Tensor | None, noise: Tensor | None) -> Tensor:
         return self.network(content, labels, noise)
 
-    def _in_batches(self, content: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+    def _samples(self, content: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+        told = noise if self.network.noise_dim else None
+        return self._unscaled(self._in_batches(self._synthesized, content, labels, told))
+
+    def _in_batches(
+        self, function: Callable[..., Tensor], content: Tensor, *besides: Tensor | None
+    ) -> Tensor:
+        """What a function makes of rows ``[n, ...]`` and what stands beside them, :data:`BATCH` rows at a time."""
         made = []
         for start in range(0, len(content), BATCH):
             rows = torch.arange(start, start + BATCH).clamp(max=len(content) - 1)  # the last row fills up
-            count = min(BATCH, len(content) - start)
             of_rows = [
-                None if given is None else given[rows].to(self._device)
-                for given in (content, labels, noise if self.network.noise_dim else None)
+                None if given is None else given[rows].to(self._device) for given in (content, *besides)
             ]
-            made.append(self._synthesized(of_rows[0], of_rows[1], of_rows[2])[:count])  # type: ignore[arg-type]
+            made.append(function(*of_rows)[: len(content) - start])
         return torch.cat(made)
 
     def _unscaled(self, x: Tensor) -> Tensor:

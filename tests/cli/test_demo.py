@@ -1,4 +1,4 @@
-"""``geneval demo``: folders of real digits, a table, a picture; nothing of the user's touched."""
+"""``geneval demo``: folders of real and generated digits, a table, a picture; nothing of the user's touched."""
 
 from __future__ import annotations
 
@@ -6,22 +6,41 @@ import shlex
 
 import numpy as np
 import pytest
-from gen_eval_cli.demo import MEANING, NOISE, make_sets
+import torch
+from gen_eval_cli.demo import GENERATORS, MEANING, NOISE, make_generated, make_sets
 from PIL import Image
 
+from gen_eval import draws
 from gen_eval.datasets import Dataset
 from gen_eval.datasets import load as load_dataset
 from gen_eval.errors import FetchError
+from gen_eval.zoo.sampler import CONTENT, Sampler
 
 FOLDERS = {"reference": 20} | dict.fromkeys(MEANING, 10)
+DIGITS = tuple("0123456789")
+
+
+class Stripes(Sampler):
+    """Stands in for a trained generator: noise, below as many white rows as the label says."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.shape = name, (1, 28, 28)
+        self.classes = DIGITS if name == "biggan-mnist" else ()
+
+    def _draw(self, seeds, labels, truncation):
+        images = draws.uniform(seeds, 28 * 28, CONTENT).reshape(-1, 1, 28, 28) * 200
+        for image, label in zip(images, labels if labels is not None else [0] * len(seeds), strict=True):
+            image[:, : int(label)] = 255
+        return torch.from_numpy(images).to(torch.uint8)
 
 
 @pytest.fixture
 def digits(monkeypatch) -> Dataset:
     """Stands in for MNIST: 5,000 gray pictures in the order of their classes."""
     images = np.random.default_rng(0).integers(0, 256, (5000, 28, 28, 1), dtype=np.uint8)
-    made = Dataset("mnist-5k", "train", images, np.arange(10).repeat(500), tuple("0123456789"))
+    made = Dataset("mnist-5k", "train", images, np.arange(10).repeat(500), DIGITS)
     monkeypatch.setattr("gen_eval.datasets.load", lambda *args, **kwargs: made)
+    monkeypatch.setattr("gen_eval.zoo.open_sampler", Stripes)
     return made
 
 
@@ -34,8 +53,8 @@ def test_table_folders_picture_and_the_next_command(run, digits, tmp_path):
     done = run("demo", "--out", out, "--n", "10")
     assert done.code == 0, done.err
     rows = done.out.splitlines()
-    assert [row.split()[0] for row in rows[1:5]] == list(MEANING)
-    assert all(float(row.split()[-1]) > 0 and float(row.split()[-2]) > 0 for row in rows[1:5])
+    assert [row.split()[0] for row in rows[1:7]] == list(MEANING)
+    assert all(float(row.split()[-1]) > 0 and float(row.split()[-2]) > 0 for row in rows[1:7])
     for name, n in FOLDERS.items():
         files = sorted((out / name).iterdir())
         assert len(files) == n
@@ -50,7 +69,8 @@ def test_table_folders_picture_and_the_next_command(run, digits, tmp_path):
     again = run("fid", *shlex.split(command), "--worst-out", tmp_path / "worst.png")
     assert again.code == 0, again.err
     again_value = float(again.out.splitlines()[1].split()[1])
-    assert again_value == pytest.approx(float(rows[3].split()[-2]), rel=1e-5)
+    shown = {row.split()[0]: float(row.split()[-2]) for row in rows[1:7]}
+    assert again_value == pytest.approx(shown["sngan-mnist"], rel=1e-5)
 
 
 def test_another_run_writes_the_same_and_leaves_other_files_alone(run, digits, tmp_path):
@@ -99,15 +119,25 @@ def test_sizes_that_the_digits_cannot_serve(run, digits, n):
 
 def test_sets_are_disjoint_balanced_and_noise_depends_on_the_image_alone(digits):
     small, large = make_sets(digits, 190), make_sets(digits, 200)
-    assert set(small) == {"reference", *MEANING}
+    assert set(small) == {"reference", "held-out", *NOISE}
     assert not set(small["reference"]) & set(small["held-out"])
     for files in small.values():
         assert [sum(f"digit-{label}" in name for name in files) for label in range(10)] == [
             len(files) // 10
         ] * 10
-    shared = set(small["noise-3"]) & set(large["noise-3"])
+    shared = set(small["noise-2"]) & set(large["noise-2"])
     assert shared
-    assert all(np.array_equal(small["noise-3"][name], large["noise-3"][name]) for name in shared)
+    assert all(np.array_equal(small["noise-2"][name], large["noise-2"][name]) for name in shared)
+
+
+def test_generated_digits_are_told_by_seed_or_by_label(digits):
+    sets = make_generated(DIGITS, 20)
+    assert list(sets) == list(GENERATORS)
+    assert list(sets["sngan-mnist"])[:2] == ["0000.png", "0001.png"]
+    assert list(sets["biggan-mnist"])[9:11] == ["000-digit-9.png", "001-digit-0.png"]
+    white = [int((image[:, 0, 0] == 255).sum()) for image in sets["biggan-mnist"].values()]
+    assert white == [*range(10), *range(10)]
+    assert all(image.shape == (28, 28, 3) for files in sets.values() for image in files.values())
 
 
 def test_noise_grows(digits):
@@ -119,13 +149,13 @@ def test_noise_grows(digits):
 
 
 @pytest.mark.network
-def test_fid_of_real_digits_grows_with_the_noise(run_inception, weights, tmp_path):
+def test_fid_of_real_digits_grows_with_the_noise_and_generators_are_between(run_inception, weights, tmp_path):
     try:
         load_dataset("mnist-5k")
     except FetchError as error:
         pytest.skip(f"the digits cannot be had here: {error}")
     done = run_inception("demo", "--out", tmp_path, "--n", "10")
     assert done.code == 0, done.err
-    values = [float(row.split()[-2]) for row in done.out.splitlines()[1:5]]
-    assert values == sorted(values)
-    assert values[-1] > 2 * values[0]
+    fid = {row.split()[0]: float(row.split()[-2]) for row in done.out.splitlines()[1:7]}
+    assert fid["held-out"] < fid["noise-1"] < fid["noise-2"] / 2
+    assert all(fid["held-out"] < fid[name] < fid["noise-2"] for name in GENERATORS)

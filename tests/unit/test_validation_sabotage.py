@@ -1,0 +1,222 @@
+"""Checks catch what they are for: each is run on something that was broken on purpose."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from gen_eval.metrics.score import Score
+from gen_eval.validation import (
+    CHECKS,
+    closed_forms,
+    contract,
+    distributions,
+    manifolds,
+    mechanisms,
+    run,
+)
+from gen_eval.zoo.nets import progressive
+from gen_eval.zoo.nets.attention import SelfAttention
+from gen_eval.zoo.objectives import OBJECTIVES
+from gen_eval.zoo.styled import Styled
+from gen_eval.zoo.task import Model
+from gen_eval.zoo.trained import RESAMPLED, Trained
+from gen_eval.zoo.variational import DECODER, Variational
+
+
+def test_wrong_numbers_are_caught():
+    """A known answer that is off by a few times its tolerance is missed by what is right."""
+    right = CHECKS["penalties-of-a-linear-critic"]
+    wrong = [dataclasses.replace(known, value=known.value + 3 * known.above + 1e-6) for known in right.known]
+    for at in range(len(wrong)):
+        known = (*right.known[:at], wrong[at], *right.known[at + 1 :])
+        assert not run(dataclasses.replace(right, known=known)).passed
+
+
+# --- Broken engines and parts
+
+frechet, iwae, mode_coverage = closed_forms.frechet, closed_forms.iwae, manifolds.mode_coverage
+precision_recall, penalty, orthogonal, r1 = (
+    *(manifolds.precision_recall, mechanisms.gradient_penalty, mechanisms.orthogonal, mechanisms.r1),
+)
+grow, truncated_normal = progressive.Generator.grow, closed_forms.truncated_normal
+
+
+def means_alone(x, y):
+    return Score({"frechet": float((x.mean - y.mean).square().sum())})
+
+
+def swapped(generated, reference):
+    return precision_recall(reference, generated)
+
+
+def clamped(seeds, dim, threshold):
+    """Components beyond the threshold are moved to it, not drawn again."""
+    return truncated_normal(seeds, dim, 50.0).clamp(-threshold, threshold)
+
+
+def over_queries(block, x):
+    keys = torch.nn.functional.max_pool2d(block.key(x), 2).flatten(2)
+    return (block.query(x).flatten(2).transpose(1, 2) @ keys).softmax(1)
+
+
+def towards_zero(styled, seeds, labels, truncation):
+    styles = styled.mapping(styled.latent(seeds))
+    return styles if truncation is None else styles * truncation
+
+
+BROKEN = {
+    "no covariances": ("frechet-gaussians", closed_forms, "frechet", means_alone),
+    "one draw for all": (
+        "iwae-of-a-wide-proposal",
+        closed_forms,
+        "iwae",
+        lambda weights, nested: iwae(weights[:, :12], nested=nested),
+    ),
+    "clamped latents": ("variance-of-truncated-latents", closed_forms, "truncated_normal", clamped),
+    "roles swapped": ("modes-dropped-and-invented", manifolds, "precision_recall", swapped),
+    "roles swapped on discs": ("truncated-disc", manifolds, "precision_recall", swapped),
+    "copies are authentic": (
+        "memoriser",
+        manifolds,
+        "authenticity",
+        lambda x, y: Score({"authenticity": float((x[:, None] != y[None]).any(2).double().mean())}),
+    ),
+    "noise without its weight": (
+        "likelihood-of-noise",
+        distributions,
+        "Mix",
+        lambda parts, weights: parts[1],
+    ),
+    "squared slopes": (
+        "penalties-of-a-linear-critic",
+        mechanisms,
+        "gradient_penalty",
+        lambda critic, *rest: penalty(lambda x: critic(x) ** 2, *rest),
+    ),
+    "R1 without its half": (
+        "penalties-of-a-linear-critic",
+        mechanisms,
+        "r1",
+        lambda critic, real: 2 * r1(critic, real),
+    ),
+    "no clipping": ("penalties-of-a-linear-critic", mechanisms, "clip", lambda weights, limit: None),
+    "no regularisation": (
+        "orthogonal-regularisation",
+        mechanisms,
+        "orthogonal",
+        lambda weights, form: 0 * sum(weight.sum() for weight in weights),
+    ),
+    "no iteration": ("power-iteration", mechanisms, "iterated", lambda matrix, u: u),
+    "no normalisation": (
+        "spectrally-normalised-layers",
+        mechanisms,
+        "spectrally_normalised",
+        lambda layer: layer,
+    ),
+    "saturates": ("saturation", mechanisms, "find_objective", lambda name: OBJECTIVES["saturating"]),
+    "another divergence": (
+        "best-discriminator",
+        mechanisms,
+        "find_objective",
+        lambda name: OBJECTIVES["f-gan:kl"],
+    ),
+    "attends over queries": ("self-attention", SelfAttention, "attention", over_queries),
+    "fades at once": (
+        "progressive-fade",
+        progressive.Generator,
+        "grow",
+        lambda network, stage, fade: grow(network, stage, 1.0),
+    ),
+    "styles towards 0": ("style-truncation", Styled, "_content", towards_zero),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_broken_is_missed(what, monkeypatch):
+    name, home, attribute, broken = BROKEN[what]
+    monkeypatch.setattr(home, attribute, broken)
+    monkeypatch.setattr(manifolds, "_N", 1000)
+    outcome = run(CHECKS[name])
+    assert outcome.error is None, outcome.error  # broken, and yet it runs
+    assert not outcome.passed
+
+
+# --- Broken models
+
+
+class Careless(Trained):
+    """Breaks what a test asks for."""
+
+    fault = ""
+
+    def __call__(self, seeds, *, labels=None, truncation=None):
+        fault = self.fault
+        if fault == "ignores labels":
+            labels = None
+        elif fault == "ignores truncation":
+            truncation = None
+        elif fault == "draws by place":
+            seeds = seeds[0] + torch.arange(len(seeds))
+        elif fault == "draws by number":
+            seeds = seeds + len(seeds)
+        elif fault == "always the same":
+            seeds = 0 * seeds
+        x = super().__call__(seeds, labels=labels, truncation=truncation)
+        if fault == "global state":
+            return x + torch.rand(())
+        return x.double() if fault == "another type" else x
+
+    def log_prob(self, x):
+        return torch.zeros(len(x), 2 if self.fault == "two numbers" else 1).squeeze(1)
+
+    bound = "exact"
+
+
+@dataclasses.dataclass(frozen=True)
+class CarelessRecipe(Variational):
+    """Small, without a truncation if that is what is ignored.
+
+    Args:
+        fault: of the sampler.
+    """
+
+    fault: str = ""
+
+    def sampler(self, name, kind, modules, scaling):
+        truncation = None if self.fault == "ignores truncation" else RESAMPLED
+        sampler = Careless(name, kind, modules[DECODER], scaling, truncation=truncation)
+        sampler.fault = self.fault
+        return sampler
+
+
+def careless(fault):
+    return Model("careless", "", CarelessRecipe(latent=2, width=16, fault=fault), "")
+
+
+def test_a_model_without_a_fault_keeps_its_promises():
+    outcome = run(contract(careless("")))
+    assert outcome.passed, outcome.error
+
+
+@pytest.mark.parametrize(
+    ("fault", "promise"),
+    [
+        ("ignores labels", "labels are honoured, or refused"),
+        ("ignores truncation", "a truncation is honoured, or refused"),
+        ("draws by place", "a sample depends on its own seed alone"),
+        ("draws by number", "the first samples of many are those of few"),
+        ("always the same", "other seeds give other samples"),
+        ("global state", "leaves the random state of torch alone"),
+        ("another type", "samples are uint8 images or finite float32 vectors"),
+        ("two numbers", "a log-likelihood is a number for each sample"),
+    ],
+)
+def test_a_model_that_breaks_a_promise_is_named_with_it(fault, promise):
+    with torch.random.fork_rng(devices=[]):
+        outcome = run(contract(careless(fault)))
+    assert not outcome.passed
+    assert promise in outcome.error
+    assert "careless does not keep" in outcome.error
