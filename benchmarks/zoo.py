@@ -9,10 +9,12 @@ the Inception network have the cores afterwards. What is in the folder already i
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +30,12 @@ from gen_eval import Evaluation, Result
 from gen_eval.datasets import Dataset, load
 from gen_eval.progress import Progress
 from gen_eval.truncation import truncation_curve
-from gen_eval.zoo import MODELS, Checkpoint, load_checkpoint
+from gen_eval.zoo import MODELS, Checkpoint, Sampler, load_checkpoint
+from gen_eval.zoo.training import state_path
 
+Points = Sequence[
+    tuple[float, Mapping[str, tuple[float, float | None]]]
+]  # truncation: value: number and error
 DATASETS = ("mnist", "fashion-mnist")
 MEASURES = ("fid", "kid", "pr", "dc")
 SHOWN = ("fid", "kid", "precision", "recall", "coverage")
@@ -85,33 +91,42 @@ def main() -> None:
 
 
 def file_of(model: str, data: str, arguments: argparse.Namespace) -> Path:
-    return Path(arguments.folder / f"{model}-{data}.safetensors")
+    return Path(arguments.folder / f"{model}_{data}.safetensors")
 
 
 def train_all(arguments: argparse.Namespace) -> None:
     """Train what is missing, several side by side, each by the command that a user would give."""
-    commands = [
-        command(model, data, arguments)
+    missing = [
+        file_of(model, data, arguments)
         for data in arguments.data
         for model in arguments.models
         if not file_of(model, data, arguments).exists()
     ]
     environment = {**os.environ, **{f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}}
 
-    def train(each: list[str]) -> None:
-        print(shlex.join(each[2:]), flush=True)
-        done = subprocess.run(each, env=environment, capture_output=True, text=True)
+    def train(out: Path) -> None:
+        model, _, data = out.stem.partition("_")
+        words = [
+            "geneval",
+            "zoo",
+            "train",
+            model,
+            "--data",
+            data,
+            "--seed",
+            str(arguments.seed),
+            "-o",
+            out.name,
+        ]
+        if state_path(out).exists():
+            words.append("--resume")
+        print(shlex.join(words), flush=True)
+        done = subprocess.run(words, cwd=arguments.folder, env=environment, capture_output=True, text=True)
         if done.returncode:
-            print(f"FAILED: {shlex.join(each)}\n{done.stderr}", file=sys.stderr, flush=True)
+            print(f"FAILED: {shlex.join(words)}\n{done.stderr}", file=sys.stderr, flush=True)
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(train, commands))
-
-
-def command(model: str, data: str, arguments: argparse.Namespace) -> list[str]:
-    out = file_of(model, data, arguments)
-    words = ["zoo", "train", model, "--data", data, "--seed", str(arguments.seed), "-o", str(out), "--resume"]
-    return [sys.executable, "-c", "from gen_eval_cli.main import main; main()", *words]
+        list(pool.map(train, missing))
 
 
 def measure(name: str, arguments: argparse.Namespace, picture: Path) -> tuple[list[Entry], str]:
@@ -177,7 +192,7 @@ def sweep(
     reference: np.ndarray,
     arguments: argparse.Namespace,
     progress: Progress,
-) -> dict[str, list[tuple[float, dict[str, tuple[float, float | None]]]]]:
+) -> dict[str, Points]:
     """Precision, recall and FID along truncations, of the models that have one."""
     found = {}
     for model, psis in SWEEPS.items():
@@ -185,7 +200,7 @@ def sweep(
             continue
         sampler = checkpoints[model].sampler()
 
-        def at(psi: float, sampler=sampler) -> np.ndarray:
+        def at(psi: float, sampler: Sampler = sampler) -> np.ndarray:
             drawn = sampler.sample(arguments.n, seed=arguments.seed, truncation=psi)
             return rgb(drawn.permute(0, 2, 3, 1).numpy())
 
@@ -216,7 +231,13 @@ def draw(name: str, entries: list[Entry], samples: dict[str, np.ndarray], pictur
     )
 
 
-def section(name: str, entries: list[Entry], sweeps, picture: Path, arguments: argparse.Namespace) -> str:
+def section(
+    name: str,
+    entries: list[Entry],
+    sweeps: Mapping[str, Points],
+    picture: Path,
+    arguments: argparse.Namespace,
+) -> str:
     lines = [
         f"## {name}",
         "",
@@ -246,7 +267,7 @@ def section(name: str, entries: list[Entry], sweeps, picture: Path, arguments: a
     return "\n".join(lines)
 
 
-def sweep_table(points) -> list[str]:
+def sweep_table(points: Points) -> list[str]:
     names = list(points[0][1])
     lines = [
         "| truncation | " + " | ".join(f"{psi:g}" for psi, _ in points) + " |",
@@ -267,20 +288,22 @@ def order(entries: list[Entry]) -> str:
     """The order by FID: ``<`` where neighbours differ by more than two standard errors, ``~`` elsewhere."""
     ranked = sorted(entries, key=lambda each: each.fid)
     text = ranked[0].model
-    for before, after in zip(ranked, ranked[1:], strict=False):
+    for before, after in itertools.pairwise(ranked):
         error = float(np.hypot(before.fid_error, after.fid_error))
         text += f" {'<' if after.fid - before.fid > 2 * error else '~'} {after.model}"
     return f"Order by FID: {text}. (`~`: within two standard errors of each other.)"
 
 
 def page(sections: list[str], arguments: argparse.Namespace) -> str:
+    command = f"python benchmarks/zoo.py --n {arguments.n} --reference-n {arguments.reference_n}"
     head = f"""# The zoo on real images
 
-Made by `python benchmarks/zoo.py --n {arguments.n} --reference-n {arguments.reference_n}`, on {cores()} cores of {processor()}, torch
-{torch.__version__}, each model on one thread, seed {arguments.seed}, with its default settings (`geneval zoo list`).
+Made by `{command}`
+on {cores()} cores of {processor()} with torch {torch.__version__}: each model
+trained on one thread from seed {arguments.seed}, with its default settings (`geneval zoo list`).
 
-These are small networks after one or two minutes of one core: the table says what the metrics make of them, and nothing of what the
-methods can do. Errors are of the samples; another training seed moves a model by more.
+These are small networks after a minute or two of one core: the tables say what the metrics make of them, and nothing
+of what the methods can do. Errors are of the samples; another training seed moves a model by more.
 """
     return head + "\n" + "\n".join(sections)
 

@@ -75,7 +75,7 @@ class _Log:
 def _amount(done: int, total: int | None, unit: str, speed: float | None) -> str:
     scale, shape, plural = (1e-6, ",.1f", "MB") if unit == "byte" else (1.0, ",.0f", f"{unit}s")
     of_total = "" if total is None else f"/{total * scale:{shape}}"
-    rate = "" if speed is None else f", {speed * scale:,.1f}/s"
+    rate = "" if speed is None or unit == "second" else f", {speed * scale:,.1f}/s"
     return f"{done * scale:{shape}}{of_total} {plural}{rate}"
 
 

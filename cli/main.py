@@ -12,7 +12,7 @@ from gen_eval.errors import GenEvalError, UnknownName
 
 # verb: (module, attribute, one line of help)
 VERBS = {
-    "demo": ("demo", "demo", "Run the main job on real digits, and draw what FID sees."),
+    "demo": ("demo", "demo", "Run the main job on real and generated digits, and draw what FID sees."),
     "evaluate": ("evaluate", "evaluate", "Any measures of two sets of images, from one pass."),
     "fid": ("measures", "fid", "Fréchet Inception Distance between two sets of images."),
     "fid-inf": ("measures", "fid_inf", "The same, extrapolated to infinitely many generated images."),
@@ -38,6 +38,8 @@ VERBS = {
     ),
     "list": ("list", "list_", "Show the measures, metrics, extractors and protocols."),
     "stats": ("stats", "stats", "Measure a set once, for any later use as a reference."),
+    "zoo": ("zoo", "zoo", "Reference generators: list, train, sample and look at them."),
+    "validate": ("validate", "validate", "Check metrics and models against answers that are known."),
     "weights": ("weights", "weights", "List, fetch, add and verify network weights."),
 }
 

@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from gen_eval.validation import Check, Outcome
 
-_NUMBER, _TOLERANCE, _VERDICT, _SECONDS = 11, 14, 8, 8  # widths of columns
+_NUMBER, _TOLERANCE, _VERDICT, _SECONDS = 12, 14, 8, 8  # widths of columns
 
 
 @click.command()

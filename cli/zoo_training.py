@@ -53,7 +53,7 @@ _INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 @click.option(
     _RESUME,
     is_flag=True,
-    help="Go on where a training to the same file was stopped; it ends in the same bytes.",
+    help="Go on where a training to the same file was stopped; it ends in the same weights.",
 )
 @click.option(
     "--save-every",

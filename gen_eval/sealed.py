@@ -56,8 +56,11 @@ def write(path: Path, form: str, terms: Mapping[str, Any], tensors: Mapping[str,
     # Not by process id: containers that share a disk share those too.
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode  # as the user's umask says, where safetensors would keep others out
         # One entry: safetensors writes several in no fixed order, and what is equal shall be equal files.
         save_file(plain, part, {_HEADER: json.dumps(header | {"terms_sha256": _terms_sha256(header)})})
+        part.chmod(mode)
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         raise StoreError(f"cannot write {path}: {error}") from error

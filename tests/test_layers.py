@@ -68,7 +68,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "perceptual": ("errors", "spec", "resize", "engines", "images", "extractors", "latent", "planning"),
     "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
     "sensitivity": (*BASE, "metrics", "images", "disturbances", "labels", "summary", "results", "evaluation"),
-    "validation": (*(*BASE, "sealed", "latent", "engines", "datasets", "zoo", "likelihood", "evaluation"),),
+    "validation": (
+        *(*BASE, "sealed", "draws", "latent", "engines", "datasets", "zoo", "likelihood", "evaluation"),
+    ),
     "two_sample": ("errors", "extractors", "engines", "metrics", "sources", "results", "evaluation"),
 }
 TABLE = ([], ["metric"], ["table"])

@@ -16,8 +16,11 @@ from gen_eval.validation.closed_forms import CLOSED_FORMS
 from gen_eval.validation.contract import contract
 from gen_eval.validation.critics import CRITICS
 from gen_eval.validation.distributions import DISTRIBUTIONS
+from gen_eval.validation.images import IMAGES
 from gen_eval.validation.manifolds import MANIFOLDS
 from gen_eval.validation.mechanisms import MECHANISMS
+from gen_eval.validation.planar import PLANAR
+from gen_eval.validation.shipped import SHIPPED_DIGITS
 from gen_eval.zoo.models import MODELS
 
 CHECKS: dict[str, Check] = {
@@ -30,6 +33,9 @@ CHECKS: dict[str, Check] = {
         *map(contract, MODELS.values()),
         *CRITICS,
         *AUTOENCODERS,
+        *PLANAR,
+        *IMAGES,
+        *SHIPPED_DIGITS,
     )
 }
 

@@ -35,15 +35,27 @@ MODELS: dict[str, Model] = {
         ),
         Model(
             "vae",
-            "variational autoencoder",
-            Variational(),
+            "variational autoencoder; cross-entropy of grey levels, so no likelihood of images",
+            Variational(pixels="bernoulli", steps=2500),
             "Kingma and Welling 2014, arXiv:1312.6114",
         ),
         Model(
+            "cvae",
+            "variational autoencoder told the class",
+            Variational(pixels="bernoulli", conditional=True, latent=8, steps=2500),
+            "Sohn, Lee and Yan 2015, NeurIPS 28",
+        ),
+        Model(
+            "vae-density",
+            "variational autoencoder with a likelihood of pixels; its samples are worse for it",
+            Variational(steps=2500),
+            "Loaiza-Ganem and Cunningham 2019, arXiv:1907.06845",
+        ),
+        Model(
             "avb",
-            "adversarial variational Bayes",
-            AdversarialVariational(),
-            "Mescheder et al. 2017, arXiv:1701.04722",
+            "adversarial variational Bayes: an implicit posterior by the density-ratio trick",
+            AdversarialVariational(pixels="bernoulli", steps=1500),
+            "Mescheder, Nowozin and Geiger 2017, arXiv:1701.04722",
         ),
     )
 }

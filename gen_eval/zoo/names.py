@@ -11,7 +11,7 @@ from gen_eval.errors import UnknownName, UsageError
 from gen_eval.sealed import EXTENSION
 from gen_eval.zoo.checkpoint import load
 from gen_eval.zoo.sampler import Sampler
-from gen_eval.zoo.worlds import WORLDS
+from gen_eval.zoo.worlds import WORLDS, find_world
 
 PREFIX = "zoo:"
 _SETTINGS = {"n": int, "seed": int, "label": int, "truncation": float}
@@ -31,7 +31,7 @@ def open_sampler(name: str | Path) -> Sampler:
         StoreError: if the file is no checkpoint.
     """
     if name in WORLDS:
-        return WORLDS[str(name)]()
+        return find_world(str(name))
     path = CHECKPOINTS.get(str(name), Path(name))
     if path.is_file():
         return load(path).sampler()

@@ -5,7 +5,8 @@ pays for each real and each fake sample by itself, and the generator for each of
 
 Where p is the density of the data and q that of the generator, v stands for
 
-* log(p/q), with the GAN of Goodfellow et al. 2014 (D is its sigmoid) and every f-GAN;
+* log(p/q), with the GAN of Goodfellow et al. 2014 (D is its sigmoid) and every f-GAN but Pearson's, where it is
+  T, that is 2 (p/q - 1);
 * a potential that is to be Lipschitz, whose means differ by the distance, with the Wasserstein GAN;
 * a margin, of which only -1 to 1 counts, with the hinge.
 """
@@ -58,13 +59,21 @@ def _of_divergence(row: Divergence, *, minimax: bool) -> Objective:
     E_Q T instead, which has the same fixed point. At the best T it then descends another divergence: for KL
     that is the reverse KL, for JS it is that of the non-saturating GAN.
     """
+    output, penalty = row.output, row.penalty
+    if row.name == "pearson":
+        # T itself, as in the paper. It is exponential in log(p/q), by which only the best of the fakes would count.
+        output, penalty = _unchanged, row.conjugate
     return Objective(
         f"f-gan-minimax:{row.name}" if minimax else f"f-gan:{row.name}",
-        real=lambda v: -row.output(v),
-        fake=row.penalty,
-        generator=(lambda v: -row.penalty(v)) if minimax else (lambda v: -row.output(v)),
+        real=lambda v: -output(v),
+        fake=penalty,
+        generator=(lambda v: -penalty(v)) if minimax else (lambda v: -output(v)),
         cite="Nowozin et al. 2016, arXiv:1606.00709",
     )
+
+
+def _unchanged(v: Tensor) -> Tensor:
+    return v
 
 
 OBJECTIVES: dict[str, Objective] = {

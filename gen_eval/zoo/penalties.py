@@ -41,7 +41,8 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, draws: torch.Ge
     """
     share = torch.rand(len(real), *[1] * (real.ndim - 1), generator=draws).to(real)
     gradients = _gradients(critic, real + share * (fake - real)).flatten(1)
-    return (torch.linalg.vector_norm(gradients, dim=1) - 1).square().mean()
+    slopes: Tensor = torch.linalg.vector_norm(gradients, dim=1)
+    return (slopes - 1).square().mean()
 
 
 def r1(critic: Critic, real: Tensor) -> Tensor:

@@ -77,6 +77,7 @@ class Sampler(ABC):
                 raise UsageError(f"{self.name} has no truncation; found truncation={truncation:g}")
             if not truncation >= 0:
                 raise UsageError(f"a truncation is 0 or more, found {truncation:g}")
+        seeds = seeds.cpu()  # where all that is drawn of them is drawn
         chosen = self.labels_of(seeds) if labels is None else self._labels(labels, len(seeds))
         with torch.no_grad():
             return self._draw(seeds, chosen, truncation)
@@ -92,7 +93,7 @@ class Sampler(ABC):
     def _labels(self, given: Any, n: int) -> Tensor:
         if not self.classes:
             raise UsageError(f"{self.name} knows no classes, so it takes no labels")
-        labels = torch.as_tensor(given)
+        labels = torch.as_tensor(given).cpu()
         if labels.is_floating_point() or labels.dtype == torch.bool or labels.ndim > 1:
             raise UsageError(f"labels are whole numbers [n], found {labels.dtype} {list(labels.shape)}")
         if labels.ndim == 1 and len(labels) != n:

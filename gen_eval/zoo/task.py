@@ -1,7 +1,8 @@
 """What stands between a model and the trainer: a model is a row of data, a task its networks and who moves them.
 
 ``Model`` (a row of :data:`gen_eval.zoo.MODELS`) names a ``Recipe``; the recipe makes a ``Task`` for the kind of data at
-hand; the XX
+hand; the trainer moves the task's ``Player``s; and the recipe makes a
+:class:`~gen_eval.zoo.sampler.Sampler` of what was learnt.
 """
 
 from __future__ import annotations

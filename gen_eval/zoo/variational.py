@@ -138,7 +138,7 @@ def standard_normal(like: Tensor, source: torch.Generator) -> Tensor:
 class LatentDensity(Trained):
     """Samples of a decoder, and a lower bound of its likelihood through the encoder.
 
-    The bound is importance-weighted (Burda et al. 2016, section 3): log of the mean of K weights p(x, z) / q(z | x). The
+    The bound is importance-weighted (Burda et al. 2016): the log of the mean of K weights p(x, z) / q(z | x). The
     noise that makes z is drawn by a hash of x itself, so the number of an image depends on the image alone, not on
     those beside it nor on its place among them.
 

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from gen_eval.validation import CHECKS
-from gen_eval.validation.check import Check, at_least, near
+from gen_eval.validation import CHECKS, Check, at_least, near
 
 
 def fails():

@@ -6,20 +6,15 @@ import dataclasses
 import math
 
 import pytest
+import torch
 
 from gen_eval.errors import UnknownName, UsageError
-from gen_eval.validation import (
-    CHECKS,
-    TIERS,
-    Check,
-    Known,
-    at_least,
-    at_most,
-    near,
-    run,
-    select,
-)
+from gen_eval.validation import CHECKS, TIERS, Check, Known, at_least, at_most, near, run, select, shipped
+from gen_eval.validation.digits import Split
+from gen_eval.zoo.adversarial import Adversarial
 from gen_eval.zoo.models import MODELS
+from gen_eval.zoo.variational import Variational
+from gen_eval.zoo.worlds import Gaussian
 
 
 def check(known, found, name="sum", tier="quick", models=()):
@@ -133,7 +128,6 @@ def test_names_that_choose_nothing_are_refused():
 
 
 def test_every_row_says_what_it_is():
-    assert len({each.about for each in CHECKS.values()} | set(MODELS)) > len(MODELS)
     for name, each in CHECKS.items():
         assert name == each.name
         assert each.models
@@ -148,3 +142,49 @@ def test_every_row_says_what_it_is():
 
 def test_every_model_is_held_to_its_contract():
     assert {f"contract-{name}" for name in MODELS} <= set(CHECKS)
+
+
+def test_what_ships_is_checked_for_what_it_has(monkeypatch):
+    recipes = {
+        "dcgan": Adversarial(),
+        "cogan": Adversarial(net="coupled"),
+        "biggan": Adversarial(norm="conditional", head="projection"),
+        "cvae": Variational(conditional=True),
+    }
+    monkeypatch.setattr(shipped, "SHIPPED", recipes)
+    found = {each.name: each for each in shipped.of_shipped()}
+    assert list(found) == [
+        "real-digits-are-best",
+        "truncation-of-digits-dcgan",
+        "domains-of-digits-cogan",
+        "labels-of-digits-biggan",
+        "truncation-of-digits-biggan",
+        "labels-of-digits-cvae",
+    ]
+    assert [known.what for known in found["real-digits-are-best"].known] == [
+        f"{name} less real" for name in recipes
+    ]
+    assert {each.tier for each in found.values()} == {"images"}
+    monkeypatch.setattr(shipped, "SHIPPED", {})
+    assert list(shipped.of_shipped()) == []
+
+
+class Passing:
+    """A classifier whose features are what it is given."""
+
+    def features(self, images):
+        return images
+
+
+def test_a_truncation_that_trades_is_told_from_one_that_does_not(monkeypatch):
+    """Gaussians too wide by half stand for digits: precision rises and recall falls."""
+    wide, narrow = (Gaussian(torch.zeros(4), sd**2 * torch.eye(4)) for sd in (1.5, 1.0))
+    monkeypatch.setattr(shipped, "judge", Passing)
+    monkeypatch.setattr(
+        shipped, "digits", lambda split: Split(narrow.sample(1000, seed=5000), torch.zeros(0))
+    )
+    order, fall, rise = shipped.truncation_trade(wide, (1.0, 0.9, 0.8, 0.5, 0.3))
+    assert order == pytest.approx(1)
+    assert fall > 0.1
+    assert rise > 0.05
+    assert shipped.truncation_trade(narrow, (1.0, 0.9, 0.8, 0.5, 0.3))[2] < 0.05  # nothing is left to gain

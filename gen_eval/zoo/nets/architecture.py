@@ -31,7 +31,9 @@ class Architecture:
             ``"none"``.
         discriminator_norm: ``"batch"`` (not on the first layer) or ``"none"``.
         spectral: whose weights are spectrally normalised: ``"none"``, ``"discriminator"`` or ``"both"``.
-        gain: factor of the critic's value; with spectral normalisation, its Lipschitz constant.
+        gain: the Lipschitz constant of a spectrally normalised critic of vectors: it multiplies its value. A slope of 1
+            is too little to tell the modes of a mixture apart by hinge loss; a convolution's slope is above 1 anyway,
+            so critics of images have none.
         attention: a self-attention block in both networks, where maps have half the side of images.
         head: of the discriminator: ``"none"``, ``"auxiliary"`` (a classifier besides) or ``"projection"``.
         embedding: components of a class embedding of the generator.

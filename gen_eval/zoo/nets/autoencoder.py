@@ -182,12 +182,15 @@ def mlp(inputs: int, width: int, layers: int, outputs: int) -> nn.Sequential:
 
 
 def one_hot(labels: Tensor | None, classes: int, like: Tensor) -> list[Tensor]:
-    """Labels ``[b]`` as rows ``[b, classes]`` of the type of others; nothing where there are no classes."""
+    """Labels ``[b]`` as rows ``[b, classes]`` of the type of others; nothing where there are no classes.
+
+    They are scaled to a mean square of 1, that of a latent: else the networks tell classes by the latent instead.
+    """
     if not classes:
         return []
     if labels is None:
         raise UsageError(f"a model of {classes} classes needs the labels of its samples")
-    return [nn.functional.one_hot(labels, classes).to(like)]
+    return [math.sqrt(classes) * nn.functional.one_hot(labels, classes).to(like)]
 
 
 def to_observation(x: Tensor, noise: Tensor) -> Tensor:

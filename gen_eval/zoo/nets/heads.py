@@ -15,9 +15,9 @@ from gen_eval.zoo.task import Kind
 class Head(nn.Module):
     """The last layer of a discriminator.
 
-    Plain; with an auxiliary classifier (Odena et al. 2017, arXiv:1610.09585), which is never spectrally normalised, as
-    logits of slope 1 could not be sure of a class; or with a projection, the inner product of the features and an
-    embedding of the label (Miyato and Koyama 2018, arXiv:1802.05637).
+    It is plain; with an auxiliary classifier (Odena et al. 2017, arXiv:1610.09585), which is never spectrally
+    normalised, as logits of slope 1 could not be sure of a class; or with a projection, the inner product of the
+    features and an embedding of the label (Miyato and Koyama 2018, arXiv:1802.05637).
 
     Args:
         features: how many.
@@ -29,7 +29,7 @@ class Head(nn.Module):
     def __init__(self, features: int, kind: Kind, architecture: Architecture, make: Layers) -> None:
         super().__init__()
         classes, head = len(kind.classes), architecture.head
-        self.gain = architecture.gain
+        self.gain = 1.0 if kind.images or architecture.spectral == "none" else architecture.gain
         self.real = make.linear(features, 1)
         self.classes = Layers(make.start).linear(features, classes) if head == "auxiliary" else None
         self.embedding = make.embedding(classes, features) if head == "projection" else None

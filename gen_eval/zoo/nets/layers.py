@@ -127,6 +127,8 @@ class Conditioning(nn.Module):
         self.by_norm = architecture.norm == "conditional"
         embedded = classes > 0 and (architecture.shared_embedding or not self.by_norm)
         self.embedding = nn.Embedding(classes, architecture.embedding) if embedded else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, std=architecture.embedding**-0.5)
         code = architecture.embedding if embedded else classes
         chunk, *others = (len(part) for part in torch.arange(architecture.latent).tensor_split(chunks))
         self.first = chunk if self.by_norm else chunk + code

@@ -40,7 +40,8 @@ def last_layer(inputs: int, kind: Kind, make: Layers) -> nn.Module:
 def discriminator(kind: Kind, architecture: Architecture) -> Discriminator:
     """A discriminator of hidden layers of ``2 * width`` units and leaky ReLU.
 
-    With spectral normalisation its gradient has a norm of ``gain`` or less everywhere.
+    With spectral normalisation its gradient has a norm of 1 or less everywhere, of ``gain`` or less on vectors;
+    of twice that with a projection, whose two terms are normalised each.
 
     Raises:
         UsageError: if self-attention is asked for.

@@ -88,7 +88,8 @@ def test_samplers_learn_no_more(trained):
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("a.pt", "a.pt is no name for a trained generator"), ("x/a.safetensors", "no folder")]
+    ("name", "message"),
+    [("a.pt", "a.pt is no name for a trained generator"), ("x/a.safetensors", "no folder")],
 )
 def test_names_that_cannot_be_written(trained, tmp_path, name, message):
     with pytest.raises(StoreError, match=message):

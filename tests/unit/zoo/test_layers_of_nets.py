@@ -125,17 +125,17 @@ def test_labels_that_are_missing_or_not_known_are_refused():
 # --- Heads
 
 
-def head(name, **fields):
-    return Head(7, DIGITS, Architecture(head=name, **fields), Layers(orthogonal))
+def head(name):
+    return Head(7, DIGITS, Architecture(head=name), Layers(orthogonal))
 
 
 def test_a_projection_adds_the_inner_product_with_the_label():
-    made, features = head("projection", gain=3.0), torch.randn(5, 7)
+    made, features = head("projection"), torch.randn(5, 7)
     nn.init.normal_(made.real.bias)
     verdict = made(features, LABELS)
     for i, label in enumerate(LABELS):
         plain = made.real.weight[0] @ features[i] + made.real.bias[0]
-        torch.testing.assert_close(verdict.real[i], 3 * (plain + made.embedding.weight[label] @ features[i]))
+        torch.testing.assert_close(verdict.real[i], plain + made.embedding.weight[label] @ features[i])
     assert verdict.classes is None
     with pytest.raises(UsageError, match="give labels"):
         made(features, None)

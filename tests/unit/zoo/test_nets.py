@@ -195,14 +195,17 @@ def test_coupled_nets_share_what_is_meant_and_not_how_it_looks(kind):
             assert not any(name.startswith(f"{own}.{1 - domain}") for name in reached)
 
 
-def test_the_gain_multiplies_what_a_critic_says():
+@pytest.mark.parametrize(
+    ("kind", "head", "factor"), [("plane", "projection", 4), ("8x8", "projection", 1), ("plane", "bare", 1)]
+)
+def test_the_gain_multiplies_what_a_spectrally_normalised_critic_says_of_vectors(kind, head, factor):
     verdicts = []
     for gain in (1.0, 4.0):
         torch.manual_seed(0)
-        _, discriminator, _, labels = built("resnet", "8x8", "projection", gain=gain)
+        _, discriminator, _, labels = built("resnet", kind, head, gain=gain)
         torch.manual_seed(1)
-        verdicts.append(discriminator.eval()(torch.randn(B, 1, 8, 8), labels).real)
-    torch.testing.assert_close(verdicts[1], 4 * verdicts[0])
+        verdicts.append(discriminator.eval()(torch.randn(B, *KINDS[kind].shape), labels).real)
+    torch.testing.assert_close(verdicts[1], factor * verdicts[0])
 
 
 def test_vectors_take_fully_connected_layers_in_place_of_convolutions():

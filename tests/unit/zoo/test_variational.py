@@ -12,7 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.likelihood import evaluate_likelihood
 from gen_eval.zoo import variational
-from gen_eval.zoo.nets.autoencoder import to_batch, to_observation
+from gen_eval.zoo.nets.autoencoder import one_hot, to_batch, to_observation
 from gen_eval.zoo.task import Batch, Kind
 from gen_eval.zoo.trained import BATCH
 from gen_eval.zoo.variational import LatentDensity, Variational, elbo, kl_to_prior, log_normal
@@ -134,6 +134,14 @@ def test_a_conditional_decoder_heeds_its_label():
     assert not torch.equal(given, sampler.sample(4, seed=0, labels=2))
     with pytest.raises(UsageError, match="takes no labels"):
         built(DIGITS)[2].sample(4, seed=0, labels=1)
+
+
+def test_networks_are_told_a_class_as_loudly_as_a_latent():
+    """Told with a mean square of 1 / classes, decoders learn to tell classes by the latent and heed no label."""
+    (rows,) = one_hot(torch.arange(10), 10, torch.zeros(1, dtype=torch.float64))
+    assert float(rows.square().mean()) == pytest.approx(1)
+    assert torch.equal(rows.argmax(1), torch.arange(10))
+    assert one_hot(None, 0, rows) == []
 
 
 # --- The bound
