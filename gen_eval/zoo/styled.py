@@ -14,7 +14,7 @@ from gen_eval.errors import UsageError
 from gen_eval.latent import mean_latent
 from gen_eval.zoo.nets.style import Generator
 from gen_eval.zoo.task import Kind
-from gen_eval.zoo.trained import Trained
+from gen_eval.zoo.trained import BATCH, Trained
 
 MOVED = "styles w are moved towards their mean, to mean + t (w - mean)"
 
@@ -44,7 +44,7 @@ class Styled(Trained):
 
     def mapping(self, z: Tensor) -> Tensor:
         """``[b, latent_dim]`` to the styles of all layers, ``[b, layers, d]``."""
-        return self._in_batches(self._net.styles, z)
+        return self._in_batches(self._net.styles, torch.arange(len(z)) % BATCH, z)
 
     def low_resolution_only(self, side: int) -> Styled:
         """The same generator, truncated in layers of so many pixels a side and fewer alone.
@@ -64,7 +64,7 @@ class Styled(Trained):
         return other
 
     def _content(self, seeds: Tensor, labels: Tensor | None, truncation: float | None) -> Tensor:
-        styles = self.mapping(self.latent(seeds))
+        styles = self._in_batches(self._net.styles, seeds % BATCH, self.latent(seeds))
         if truncation is None:
             return styles
         # Not gen_eval.latent.truncate: styles that are not to move would be rounded.

@@ -81,11 +81,11 @@ class Trained(Sampler):
         """Latents ``[b, latent_dim]`` to samples: images in [0, 255] float32, or vectors; without noise, in class 0."""
         labels = torch.zeros(len(latents), dtype=torch.int64) if self.classes else None
         noise = latents.new_zeros(len(latents), self.network.noise_dim)
-        return self._samples(latents, labels, noise)
+        return self._samples(torch.arange(len(latents)) % BATCH, latents, labels, noise)
 
     def _draw(self, seeds: Tensor, labels: Tensor | None, truncation: float | None) -> Tensor:
         noise = draws.normal(seeds, self.network.noise_dim, NOISE).float()
-        samples = self._samples(self._content(seeds, labels, truncation), labels, noise)
+        samples = self._samples(seeds % BATCH, self._content(seeds, labels, truncation), labels, noise)
         return (to_uint8(samples) if self.kind.images else samples).cpu()
 
     def _content(self, seeds: Tensor, labels: Tensor | None, truncation: float | None) -> Tensor:
@@ -95,22 +95,27 @@ class Trained(Sampler):
     def _synthesized(self, content: Tensor, labels: Tensor | None, noise: Tensor | None) -> Tensor:
         return self.network(content, labels, noise)
 
-    def _samples(self, content: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
+    def _samples(self, places: Tensor, content: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
         told = noise if self.network.noise_dim else None
-        return self._unscaled(self._in_batches(self._synthesized, content, labels, told))
+        return self._unscaled(self._in_batches(self._synthesized, places, content, labels, told))
 
-    def _in_batches(
-        self, function: Callable[..., Tensor], content: Tensor, *besides: Tensor | None
-    ) -> Tensor:
-        """What a function makes of rows ``[n, ...]`` and what stands beside them, :data:`BATCH` rows at a time."""
-        made = []
-        for start in range(0, len(content), BATCH):
-            rows = torch.arange(start, start + BATCH).clamp(max=len(content) - 1)  # the last row fills up
-            of_rows = [
-                None if given is None else given[rows].to(self._device) for given in (content, *besides)
-            ]
-            made.append(function(*of_rows)[: len(content) - start])
-        return torch.cat(made)
+    def _in_batches(self, function: Callable[..., Tensor], places: Tensor, *given: Tensor | None) -> Tensor:
+        """What a function makes of rows ``[n, ...]``, :data:`BATCH` at a time, each at its place in a batch ``[n]``.
+
+        Kernels round by place, so a sample that is to be the same to the last bit always has the same one.
+        """
+        count = len(places)
+        order = places.argsort(stable=True)
+        of_place = torch.bincount(places, minlength=BATCH)
+        turn = torch.empty_like(places)  # which batch a row is in: one after another for those of one place
+        turn[order] = torch.arange(count) - (of_place.cumsum(0) - of_place)[places[order]]
+        rows = places.new_zeros(int(turn.max()) + 1, BATCH)  # the first row sits where nobody does
+        rows[turn, places] = torch.arange(count)
+        made = [
+            function(*(None if each is None else each[batch].to(self._device) for each in given))
+            for batch in rows
+        ]
+        return torch.stack(made)[turn, places]
 
     def _unscaled(self, x: Tensor) -> Tensor:
         if self.kind.images:

@@ -100,7 +100,8 @@ class Conditioning(nn.Module):
 
     With conditional normalisation the label goes to the blocks: one-hot, which gives each its own table of gains and
     biases, or as an embedding that they share; with skip-z together with the block's chunk of the latent (Brock et
-    al. 2019, arXiv:1809.11096). Otherwise an embedding of the label is put beside the latent, as in AC-GAN.
+    al. 2019, arXiv:1809.11096). Otherwise an embedding of the label is put beside the latent, as in AC-GAN. Embeddings
+    start with a length of about 1: longer ones drown the latent, and each class collapses to a few samples.
 
     Attributes:
         first: components that the first layer takes.

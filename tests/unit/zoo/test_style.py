@@ -157,6 +157,9 @@ def test_samples_are_those_of_seeds(kind):
     assert samples.shape == (70, *kind.shape)
     assert samples.dtype == (torch.uint8 if kind.images else torch.float32)
     assert torch.equal(model.sample(5, seed=3), samples[:5])
+    assert torch.equal(model.sample(5, seed=68), samples[65:])
+    shuffled = torch.randperm(70, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model(3 + shuffled), samples[shuffled])
     seed = torch.tensor([70])
     noise = draws.normal(seed, model.network.noise_dim, NOISE).float()
     x = model.network(model.latent(seed), None, noise)[0]
