@@ -58,16 +58,16 @@ class _Log:
     """A line at the start and the end of a task, and every so often between."""
 
     def __init__(self) -> None:
-        self._started: dict[str, float] = {}
+        self._started: dict[str, tuple[float, int]] = {}  # when, and how much was done before, as if resumed
         self._said: dict[str, float] = {}
 
     def __call__(self, task: str, done: int, total: int | None, unit: str) -> None:
         now = time.monotonic()
-        started = self._started.setdefault(task, now)
+        started, before = self._started.setdefault(task, (now, done))
         if done != total and now - self._said.get(task, started) < _LOG_EVERY:
             return
         self._said[task] = now
-        speed = done / (now - started) if now > started else None
+        speed = (done - before) / (now - started) if now > started else None
         left = f", {(total - done) / speed:.0f} s left" if total and speed and done < total else ""
         click.echo(f"{task}  {_amount(done, total, unit, speed)}{left}", err=True)
 

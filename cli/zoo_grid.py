@@ -12,6 +12,7 @@ import click
 from gen_eval.errors import UsageError
 
 from .zoo_pictures import attended, pixels_of, plane_of, require_shown
+from .zoo_sampling import SEED
 
 if TYPE_CHECKING:
     from gen_eval.zoo import Sampler
@@ -50,7 +51,7 @@ def _read_truncations(
 )
 @click.option("--rows", type=click.IntRange(1, 64), help=f"Of images; {_ROWS} by default.")
 @click.option("--columns", type=click.IntRange(1, 64), help=f"Of images; {_COLUMNS} by default.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first sample.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the first sample.")
 @click.option(
     "--truncation", type=click.FloatRange(0), help="How far to go from the mode; all the way by default."
 )
@@ -200,11 +201,12 @@ def _interpolated(sampler: Trained, asked: _Asked) -> Drawn:
 
     first, count, columns = asked.seed, asked.rows or _ROWS, asked.columns or _COLUMNS
     latents = sampler.latent(torch.arange(first, first + count + 1))
+    generator = sampler.of_class(0) if sampler.classes else sampler
     share = torch.linspace(0, 1, columns)
     rows = []
     for seed, a, b in zip(range(first, first + count), latents[:-1], latents[1:], strict=True):
         way = slerp(a.expand(columns, -1), b.expand(columns, -1), share)
         length = lerp(a.norm().expand(columns), b.norm().expand(columns), share)
-        images = to_uint8(images_of(sampler, way * length[:, None]))
+        images = to_uint8(images_of(generator, way * length[:, None]))
         rows.append(Row(pixels_of(images), f"seeds {seed} to {seed + 1}"))
     return rows, f"great circles between latents{', class ' + sampler.classes[0] if sampler.classes else ''}"

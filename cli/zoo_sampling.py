@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gen_eval.zoo import Sampler
 
 EVERY_CLASS = "all"
+SEED = click.IntRange(0, 2**62)  # below 2^63 by more than the seeds that follow it
 _ARCHIVE, _ARRAYS = ".zip", (".npy", ".npz")
 _AT_ONCE = 1024  # samples that are drawn between two reports of progress
 
@@ -37,7 +38,7 @@ _AT_ONCE = 1024  # samples that are drawn between two reports of progress
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0),
+    type=SEED,
     default=0,
     show_default=True,
     help="Of the first one; the next is that of the next seed.",

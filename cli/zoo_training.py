@@ -16,6 +16,7 @@ from gen_eval.errors import UnknownName, UsageError
 
 from .options import parse_params, spell_value
 from .zoo_pictures import pixels_of, plane_of
+from .zoo_sampling import SEED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gen_eval.zoo import Checkpoint, Model, Sampler, TrainingData
 
 _OF_A_WORLD = 10_000  # samples to learn from
+_FIRST_OF_A_WORLD = 2**40  # their first seed: evaluations start at 0, and are not to meet what was learnt
 _COLUMNS, _POINTS = 10, 2_000  # images in a row of the picture; points in a panel of it
 _RESUME = "--resume"
 _INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
@@ -47,9 +49,7 @@ _INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 )
 @click.option("--steps", type=click.IntRange(1), help="How long; by default as the model says.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="How long instead, by the clock.")
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the weights, batches and noise."
-)
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the weights, batches and noise.")
 @click.option(
     _RESUME,
     is_flag=True,
@@ -83,6 +83,7 @@ _INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
 @click.option(
     "-n", "--n", type=click.IntRange(1), help=f"Samples of a world to learn from; {_OF_A_WORLD:,} by default."
 )
+@click.option("--skip-corrupt", is_flag=True, help="Leave image files that do not decode out.")
 @click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one.")
 @click.option("--offline", is_flag=True, default=None, help="Never touch the network.")
 def train(
@@ -93,6 +94,8 @@ def train(
     settings: tuple[str, ...],
     labels: str | None,
     n: int | None,
+    skip_corrupt: bool,
+    device: str | None,
     offline: bool | None,
     resume: bool,
     **options: Any,
@@ -103,19 +106,20 @@ def train(
     generator is that of averaged weights. Beside the checkpoint lies the state of the training: after Ctrl-C or a
     crash, the same command with --resume goes on from there.
     """
+    from gen_eval.planning import pick_device
     from gen_eval.zoo import train as train_model
 
     from .console import progress_bar, warn
     from .pictures import free_name, require_picture
 
-    row = _configured(model, settings)
+    row, place = _configured(model, settings), pick_device(device)
     out = out or _default_name(model, source)
     if samples:
         require_picture(samples)
         samples = free_name(samples) if resume else samples  # which has what came before
     try:
         with progress_bar() as progress:
-            data = open_training_data(source, labels, n, offline, progress)
+            data = open_training_data(source, labels, n, skip_corrupt, offline, progress)
             for note in data.notes:
                 warn(f"{data.name}: {note}")
             checkpoint = train_model(
@@ -123,13 +127,14 @@ def train(
                 data,
                 out=out,
                 resume=resume,
+                device=place,
                 command=shlex.join(["geneval", *(each for each in sys.argv[1:] if each != _RESUME)]),
                 progress=progress,
                 observe=_Observer(data, samples),
                 **options,
             )
-    except KeyboardInterrupt:
-        _say_how_to_go_on(out)
+    except KeyboardInterrupt as stop:
+        _say_how_to_go_on(out, str(stop))
         sys.exit(_INTERRUPTED)
     click.echo(f"{out}  {describe(checkpoint, out)}")
     if samples:
@@ -146,9 +151,14 @@ def describe(checkpoint: Checkpoint, path: Path) -> str:
 
 
 def open_training_data(
-    source: str, labels: str | None, n: int | None, offline: bool | None, progress: Progress
+    source: str,
+    labels: str | None,
+    n: int | None,
+    skip_corrupt: bool,
+    offline: bool | None,
+    progress: Progress,
 ) -> TrainingData:
-    """What a user's text names: a dataset, a path, or else a world.
+    """What a user's text names: a dataset, a path, or else a world, whose samples are of far seeds.
 
     Raises:
         UnknownName: if it is none of these.
@@ -158,11 +168,20 @@ def open_training_data(
     from gen_eval.zoo import WORLDS, open_data
 
     given: Any = source
+    seed = 0
     if source in WORLDS and not Path(source).exists():
-        given, n = WORLDS[source](), n or _OF_A_WORLD
+        given, n, seed = WORLDS[source](), n or _OF_A_WORLD, _FIRST_OF_A_WORLD
     elif source.partition(":")[0] not in DATASETS and not Path(source).exists():
         raise UnknownName("data", source, [*DATASETS, *WORLDS, "FOLDER", "FILE"])
-    return open_data(given, labels=labels, n=n, offline=offline, progress=progress)
+    return open_data(
+        given,
+        labels=labels,
+        n=n,
+        seed=seed,
+        skip_corrupt=skip_corrupt,
+        offline=offline,
+        progress=progress,
+    )
 
 
 def _configured(name: str, given: tuple[str, ...]) -> Model:
@@ -203,13 +222,14 @@ def _default_name(model: str, source: str) -> Path:
     return Path(f"{model}-{data}{EXTENSION}")
 
 
-def _say_how_to_go_on(out: Path) -> None:
+def _say_how_to_go_on(out: Path, kept: str) -> None:
     from gen_eval.zoo.training import state_path
 
     if state_path(out).exists():
         command = shlex.join(["geneval", *(each for each in sys.argv[1:] if each != _RESUME), _RESUME])
         click.echo(
-            f"\nStopped. What was last saved is in {state_path(out)}. Go on from there: {command}", err=True
+            f"\nStopped. {kept or f'The state is in {state_path(out)}.'} Go on from there: {command}",
+            err=True,
         )
 
 

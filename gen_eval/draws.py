@@ -19,7 +19,21 @@ _ROUNDS = (
     (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
     (np.uint64(27), np.uint64(0x94D049BB133111EB)),
 )
+_LARGEST = 2**63 - 1  # of int64
 _ROWS_AT_ONCE = 2**22  # numbers: temporaries stay within some 100 MB
+
+
+def seeds_from(first: int, count: int) -> Tensor:
+    """A seed and those after it, int64 ``[count]``.
+
+    Raises:
+        UsageError: if there are none, or one is negative or beyond int64.
+    """
+    if count < 1 or not 0 <= first <= _LARGEST - count:
+        raise UsageError(
+            f"expected n of 1 or more and seeds from 0 on and below 2^63, found n={count} and seed={first}"
+        )
+    return torch.arange(first, first + count)
 
 
 def uniform(seeds: Tensor, count: int, stream: int = 0) -> npt.NDArray[np.float64]:

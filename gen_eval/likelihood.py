@@ -313,7 +313,7 @@ def evaluate_likelihood(
         progress: told of images as they are done.
 
     Raises:
-        UsageError: if arguments make no sense, or the model does not return one number an image.
+        UsageError: if arguments make no sense, or the model has no likelihood or does not return one number an image.
         ImagesError: if images are of several sizes, or cannot be read.
         TooFewImages: if there is one image.
         NumericalError: if a log-likelihood is NaN or infinite.
@@ -325,6 +325,12 @@ def evaluate_likelihood(
     source = open_source(images)
     if not isinstance(source, (Images, Vectors)):
         raise UsageError("a likelihood is one of images or vectors; these are statistics, which hold neither")
+    called = name or str(getattr(model, "name", type(model).__name__))
+    if not (hasattr(model, "log_prob") and hasattr(model, "bound")):
+        raise UsageError(
+            f"{called} has no likelihood: expected a model with log_prob(x), in nats, and with bound, one of "
+            f"{', '.join(KINDS)}"
+        )
     rule = dequantization or ("none" if isinstance(source, Vectors) else "uniform")
     noise = Uniform(interval, seed)
     scale = noise.scale if rule == "uniform" else 1.0
@@ -337,7 +343,6 @@ def evaluate_likelihood(
         raise UsageError(
             f"vectors have no levels to fill between: '{rule}' is for images, vectors take 'none'"
         )
-    called = name or str(getattr(model, "name", type(model).__name__))
     log_probs, dims, data = _pass(
         lambda x: _log_probs(model, called, x.to(device)), batches, source.name, len(source), progress
     )

@@ -81,7 +81,7 @@ def open_source(source: Any, *, n: int | None = None, seed: int = 0, beside: Sou
         source = Named(source.name, source)
     if isinstance(source, Named):
         return _samples(source, n, seed, beside)
-    if isinstance(source, (np.ndarray, Tensor)) and source.ndim == 2:
+    if isinstance(source, (np.ndarray, Tensor)) and source.ndim in (1, 2):
         return _vectors(source, "vectors")
     if isinstance(source, (str, Path)):
         if not str(source):
@@ -97,17 +97,17 @@ def open_source(source: Any, *, n: int | None = None, seed: int = 0, beside: Sou
 def _samples(named: Named, n: int | None, seed: int, beside: Source | None) -> Source:
     if None not in (n, named.n) and n != named.n:
         raise UsageError(f"n is {n}, and {named.text} says {named.n}: leave one out")
-    count = n or named.n
+    count = named.n if n is None else n
     if count is None and beside is not None and not isinstance(beside, Path):
         count = size(beside)
     if count is None:
         raise UsageError(
             f"say how many samples of {named.text} to draw: n=, or a name such as {PREFIX}NAME,n=1000"
         )
-    first = seed if named.seed is None else named.seed
+    seeds = named.seeds(count, seed)
     if len(named.sampler.shape) > 1:
-        return open_images(named, n=count, seed=first, name=named.text)
-    return Vectors(named(torch.arange(first, first + count)), named.text)
+        return open_images(named, n=count, seed=int(seeds[0]), name=named.text)
+    return Vectors(named(seeds), named.text)
 
 
 def size(source: Images | Vectors | Summary) -> int | None:
@@ -175,7 +175,7 @@ def _require_images_wanted(source: Images, requests: Sequence[Request]) -> None:
 
 def _vectors(array: Any, name: str) -> Vectors:
     floating = array.is_floating_point() if isinstance(array, Tensor) else array.dtype.kind == "f"
-    if not floating:
+    if not floating or array.ndim != 2:
         raise ImagesError(
             f"{name} is {array.dtype} with shape {list(array.shape)}: expected floating point feature vectors "
             "[n, d], or uint8 images with 4 axes"
@@ -190,9 +190,9 @@ def _vectors(array: Any, name: str) -> Vectors:
 
 
 def _read_vectors(path: Path) -> Any:
-    """The array of a ``.npy`` file, if it has two axes; ``None`` leaves the file to be opened as images."""
+    """The array of a ``.npy`` file, if it has one axis or two; ``None`` leaves the file to be opened as images."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError):
         return None
-    return array if array.ndim == 2 else None
+    return array if array.ndim in (1, 2) else None

@@ -13,8 +13,10 @@ from __future__ import annotations
 from gen_eval.validation.autoencoders import AUTOENCODERS
 from gen_eval.validation.check import TIERS, Check, Known, Outcome, at_least, at_most, near, run, select
 from gen_eval.validation.closed_forms import CLOSED_FORMS
+from gen_eval.validation.combinators import COMBINATORS
 from gen_eval.validation.contract import contract
 from gen_eval.validation.critics import CRITICS
+from gen_eval.validation.densities import DENSITIES
 from gen_eval.validation.distributions import DISTRIBUTIONS
 from gen_eval.validation.images import IMAGES
 from gen_eval.validation.manifolds import MANIFOLDS
@@ -29,6 +31,8 @@ CHECKS: dict[str, Check] = {
         *CLOSED_FORMS,
         *MANIFOLDS,
         *DISTRIBUTIONS,
+        *COMBINATORS,
+        *DENSITIES,
         *MECHANISMS,
         *map(contract, MODELS.values()),
         *CRITICS,

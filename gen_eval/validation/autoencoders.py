@@ -15,6 +15,7 @@ from gen_eval.validation.check import Check, Known, at_most, near
 from gen_eval.validation.closed_forms import normals
 from gen_eval.zoo.adversarial_variational import DISCRIMINATOR, AdversarialVariational, adversarial_elbo
 from gen_eval.zoo.data import TrainingData
+from gen_eval.zoo.likelihoods import FLOOR
 from gen_eval.zoo.task import Batch, Kind, Model, Task
 from gen_eval.zoo.training import train
 from gen_eval.zoo.variational import DECODER, ENCODER, Variational
@@ -45,16 +46,62 @@ _X_SD = math.sqrt(_SLOPE**2 + _NOISE**2)
 _ENTROPY = math.log(_X_SD * math.sqrt(2 * math.pi * math.e))
 
 
-def _adversarial() -> Sequence[float]:
-    """Of the posterior its greatest error of the mean and its mean standard deviation, and what stands for the ELBO."""
-    recipe = AdversarialVariational(latent=1, width=64, noise=4, turns=2)
+class _Posterior(nn.Module):
+    """From x and noise to z as Bayes' rule has it."""
+
+    def forward(self, given: Tensor) -> Tensor:
+        """``[b, 1 + noise]`` to ``[b, 1]``."""
+        return _SLOPE / _X_SD**2 * given[:, :1] + _NOISE / _X_SD * given[:, 1:2]
+
+
+class _LogRatio(nn.Module):
+    """From x and z to log q(z | x) - log p(z) of that posterior, times a factor and plus a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, given: Tensor) -> Tensor:
+        """``[b, 2]`` to ``[b, 1]``."""
+        x, z = given.chunk(2, 1)
+        standard = (z - _SLOPE / _X_SD**2 * x) * (_X_SD / _NOISE)
+        log_ratio = (z.square() - standard.square()) / 2 + math.log(_X_SD / _NOISE)
+        return self.factor * log_ratio + self.bias
+
+
+def _at_the_optimum() -> Sequence[float]:
+    """Slopes of the discriminator's loss at the true log-ratio, and the greatest error of what stands for log p(x)."""
+    task = _with_known_decoder(AdversarialVariational(latent=1, noise=1))
+    encoder: Any = task.modules[ENCODER]
+    discriminator: Any = task.modules[DISCRIMINATOR]
+    ratio = _LogRatio()
+    encoder.head, discriminator.head = _Posterior(), ratio
+    x, draws = _X_SD * normals(20_000, 1, 0).float(), torch.Generator().manual_seed(0)
+    judging, coding = task.players
+    slopes = torch.autograd.grad(judging.loss(Batch(x, None), draws)[0], [ratio.factor, ratio.bias])
+    law: Any = torch.distributions.Normal(0.0, _X_SD)
+    with torch.no_grad():
+        bounds = [-float(coding.loss(Batch(row[None], None), draws)[0]) for row in x[:20]]
+    return [*map(float, slopes), float((torch.tensor(bounds) - law.log_prob(x[:20, 0])).abs().max())]
+
+
+def _with_known_decoder(recipe: AdversarialVariational) -> Task:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         task = recipe.task(Kind((1,)))
-    decoder: Any = task.modules[DECODER]
-    decoder.body = nn.Linear(1, 1, bias=False)
+        decoder: Any = task.modules[DECODER]
+        decoder.body = nn.Linear(1, 1, bias=False)
     nn.init.constant_(decoder.body.weight, _SLOPE)
-    nn.init.constant_(decoder.likelihood.log_excess, math.log(_NOISE))
+    nn.init.constant_(decoder.likelihood.log_excess, math.log(_NOISE - FLOOR))
+    return task
+
+
+def _adversarial() -> Sequence[float]:
+    """Of the posterior its greatest error of the mean and its mean standard deviation, and what stands for the ELBO."""
+    recipe = AdversarialVariational(latent=1, width=64, noise=4, turns=2)
+    task = _with_known_decoder(recipe)
+    decoder: Any = task.modules[DECODER]
     average, draws = _played(task, steps=2000), torch.Generator().manual_seed(1)
 
     def posterior(x: Tensor) -> Tensor:
@@ -99,6 +146,20 @@ AUTOENCODERS = (
         (Known(0.0, 0.002, 0.03, "short of it, nats"),),
         _linear,
         "Lucas et al. 2019, arXiv:1911.02469; Tipping and Bishop 1999, JRSS B 61:611",
+    ),
+    Check(
+        "avb-at-the-optimum",
+        "Where T is log q(z | x) - log p(z) no change of it lowers the discriminator's loss, and at the true posterior "
+        "what stands for the ELBO is log p(x) whatever z is drawn.",
+        ("avb",),
+        "quick",
+        (
+            near(0.0, 0.02, "slope by a factor"),
+            near(0.0, 0.02, "slope by a bias"),
+            near(0.0, 1e-4, "less log p(x), nats"),
+        ),
+        _at_the_optimum,
+        "Mescheder et al. 2017, arXiv:1701.04722, proposition 1",
     ),
     Check(
         "avb-of-a-linear-gaussian",

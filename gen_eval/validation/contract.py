@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gen_eval.errors import GenEvalError, UsageError
-from gen_eval.latent import images_of
+from gen_eval.latent import to_uint8
 from gen_eval.likelihood import KINDS
 from gen_eval.validation.check import Check, near
 from gen_eval.validation.closed_forms import normals
@@ -18,13 +20,15 @@ from gen_eval.zoo.checkpoint import Checkpoint, load, save
 from gen_eval.zoo.data import TrainingData, open_data
 from gen_eval.zoo.sampler import Sampler
 from gen_eval.zoo.task import Model
-from gen_eval.zoo.trained import Trained
+from gen_eval.zoo.trained import BATCH, RESAMPLED, Trained
 from gen_eval.zoo.training import train
 from gen_eval.zoo.worlds import Mixture
 
 _N = 70  # more than a network takes at once
 _STEPS = 2
 _SEED = 5
+_BOUND = 0.5  # of a truncation
+_MAGNIFIED = 1000  # after two steps samples differ by less than a level of 255
 
 
 def images() -> TrainingData:
@@ -112,12 +116,9 @@ def _stands_anywhere(it: _Case) -> bool:
 
 
 def _varies(it: _Case) -> bool:
-    if it.data.kind.images and isinstance(it.sampler, Trained):
-        # After two steps images may differ by less than a level: they are seen before they are rounded.
-        pair = [images_of(it.sampler, it.sampler.latent(torch.arange(at, at + 2))) for at in (0, _N)]
-    else:
-        pair = [it.samples, it.sampler.sample(_N, seed=_SEED + _N)]
-    return bool((pair[0] != pair[0][:1]).any()) and not torch.equal(*pair)
+    # All have one place in a batch, so that kernels round them alike.
+    x = _magnified(it.sampler)(BATCH * torch.arange(8))
+    return len(x.unique(dim=0)) == len(x)
 
 
 def _takes_labels(it: _Case) -> bool:
@@ -127,14 +128,52 @@ def _takes_labels(it: _Case) -> bool:
     again = sampler.sample(_N, seed=_SEED, labels=sampler.labels_of(seeds))
     one = torch.equal(sampler.sample(3, seed=0, labels=1), sampler.sample(3, seed=0, labels=[1, 1, 1]))
     beyond = ({"labels": len(sampler.classes)}, {"labels": -1}, {"labels": [0]})
-    return torch.equal(again, it.samples) and one and all(_refuses(sampler, **wrong) for wrong in beyond)
+    fine = _magnified(sampler)
+    told = _all_differ(fine(seeds, labels=0), fine(seeds, labels=1))
+    return (
+        torch.equal(again, it.samples)
+        and one
+        and told
+        and all(_refuses(sampler, **wrong) for wrong in beyond)
+    )
 
 
 def _takes_truncation(it: _Case) -> bool:
-    if it.sampler.truncation is None:
-        return _refuses(it.sampler, truncation=0.5)
-    pair = [it.sampler.sample(_N, seed=_SEED, truncation=0.5) for _ in range(2)]
-    return torch.equal(*pair) and pair[0].shape == it.samples.shape and _refuses(it.sampler, truncation=-1.0)
+    sampler, seeds = it.sampler, torch.arange(_SEED, _SEED + _N)
+    if sampler.truncation is None:
+        return _refuses(sampler, truncation=_BOUND)
+    fine = _magnified(sampler)
+    pair = [fine(seeds, truncation=_BOUND) for _ in range(2)]
+    moves = torch.equal(*pair) and _all_differ(pair[0], fine(seeds))
+    bounded = sampler.truncation != RESAMPLED or _draws_within(sampler)
+    return moves and bounded and pair[0].shape == it.samples.shape and _refuses(sampler, truncation=-1.0)
+
+
+def _draws_within(sampler: Any) -> bool:
+    """Whether truncated latents lie within the bound, none of them on it, and are those that samples are made of."""
+    seeds, label = torch.arange(BATCH), 0 if sampler.classes else None
+    latents = sampler.latent(seeds, _BOUND)
+    within = bool((latents.abs() < _BOUND).all())
+    if sampler.network.noise_dim:
+        return within  # a synthesis is without noise
+    samples = _magnified(sampler)(seeds, labels=label, truncation=_BOUND)
+    with torch.no_grad():
+        made = _magnified(sampler).synthesize(latents, label)
+    return within and torch.equal(samples, to_uint8(made) if sampler.kind.images else made)
+
+
+def _magnified(sampler: Sampler) -> Any:
+    """The sampler, of whose images thousandths of a level are seen; they begin again at 0 after each 256."""
+    if not isinstance(sampler, Trained) or not sampler.kind.images:
+        return sampler
+    fine: Any = copy.copy(sampler)
+    fine._unscaled = lambda x: (127.5 * _MAGNIFIED * (x + 1)).floor() % 256
+    return fine
+
+
+def _all_differ(a: Tensor, b: Tensor) -> bool:
+    """Whether each row differs from the one beside it."""
+    return bool((a != b).flatten(1).any(1).all())
 
 
 def _knows_its_likelihood(it: _Case) -> bool:

@@ -7,15 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from gen_eval.metrics.neighbors.manifold import precision_recall
-from gen_eval.validation.check import Check, at_most, near
+from gen_eval.validation.check import Check, at_least, at_most, near
 from gen_eval.zoo.combinators import KeepModes, Mix, Noisy, Shifted, Truncated
 from gen_eval.zoo.worlds import WORLDS, Disc, Gaussian, Mixture
 
 _HALF = 6.0  # of the square that densities are integrated over
 _CELLS = 600  # along a side: edges of the checkerboard lie between cells
+_SQUARES = 24  # along a side: samples are counted in each; 4 to a square of the checkerboard
+_MANY = 5  # samples to be expected in a square that is judged alone
 _N = 20_000
 
 # All are of the plane. The functions make them, as a world does not change.
@@ -43,17 +46,39 @@ def _cells() -> tuple[Tensor, float]:
 
 
 def _masses() -> Sequence[float]:
-    """The integral of each density, and by how much samples find it likelier than its own mean log-density."""
+    """The integral of each density; by how much samples find it likelier than its own mean log-density; see _chance."""
     cells, area = _cells()
-    masses, gaps = [], []
+    masses, gaps, chances = [], [], []
     for make in _DENSITIES.values():
         world = make()
         log_density = world.log_prob(cells)
         density = log_density.exp()
         masses.append(float(density.sum()) * area)
         expected = float(torch.xlogy(density, density).sum()) * area
-        gaps.append(float(world.log_prob(world.sample(_N, seed=0)).mean()) - expected)
-    return [*masses, *gaps]
+        samples = world.sample(_N, seed=0)
+        gaps.append(float(world.log_prob(samples).mean()) - expected)
+        chances.append(_chance(samples, density * area))
+    return [*masses, *gaps, *chances]
+
+
+def _chance(samples: Tensor, masses: Tensor) -> float:
+    """That counts in squares are as far off as these, or more, by chance: a chi-square test.
+
+    Args:
+        samples: ``[n, 2]``.
+        masses: of the cells, ``[cells²]``.
+    """
+    each = _CELLS // _SQUARES  # cells along a side of a square
+    expected = len(samples) * masses.view(_SQUARES, each, _SQUARES, each).sum((1, 3)).flatten()
+    place = ((samples.double() + _HALF) * (_SQUARES / (2 * _HALF))).floor().long()
+    inside = ((place >= 0) & (place < _SQUARES)).all(1)
+    counts = torch.bincount(place[inside] @ torch.tensor([_SQUARES, 1]), minlength=_SQUARES**2)
+    many = expected >= _MANY
+    # What is expected in the other squares and beyond them is too little to judge each.
+    observed = torch.cat([counts[many], len(samples) - counts[many].sum()[None]])
+    expected = torch.cat([expected[many], (len(samples) - expected[many].sum()).clamp(min=1)[None]])
+    statistic = ((observed - expected).square() / expected).sum()
+    return float(chi2.sf(float(statistic), int(many.sum())))
 
 
 def _score_errors() -> Sequence[float]:
@@ -86,12 +111,13 @@ DISTRIBUTIONS = (
     Check(
         "densities-integrate-to-1",
         "The density of every world and of what is made of worlds integrates to 1, and its samples are distributed so: "
-        "their mean log-density is that of the density.",
+        "their mean log-density is that of the density, and squares hold as many as they should (chi-square).",
         ("gaussian", "ring8", "grid25", "disc", "checkerboard"),
         "quick",
         (
             *(near(1.0, _tolerance(name), name) for name in _DENSITIES),
             *(near(0.0, 0.03, f"{name}, samples") for name in _DENSITIES),
+            *(at_least(1e-3, f"{name}, chance of such counts") for name in _DENSITIES),
         ),
         _masses,
         "probabilities sum to 1",

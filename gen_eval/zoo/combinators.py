@@ -30,6 +30,7 @@ from gen_eval.zoo.worlds import Empirical
 _FIRST_STREAM = 16  # of a seed, that combinators draw from: those before are of worlds and networks
 _AT_ONCE = 1024  # images whose noise is held at a time
 _REDRAWS = 100_000
+_REDRAWN_AT_ONCE, _LARGEST_BLOCK = 4096, 256  # seeds, and how many more of each: about a million together
 
 
 class Combinator(Sampler):
@@ -164,16 +165,28 @@ class KeepModes(Combinator):
             UsageError: if the base draws the classes that are kept too seldom.
         """
         labels = self._own(seeds)
-        for _ in range(_REDRAWS):
-            dropped = (labels < 0).nonzero()[:, 0]
-            if not len(dropped):
-                return labels
-            seeds = seeds.clone()
-            seeds[dropped] = draws.integers(seeds[dropped], 2**52, self._stream)
-            labels[dropped] = self._own(seeds[dropped])
-        raise UsageError(
-            f"{self._base.name} draws the classes {', '.join(self.classes)} hardly ever: ask by labels="
-        )
+        for dropped in torch.split((labels < 0).nonzero()[:, 0], _REDRAWN_AT_ONCE):
+            labels[dropped] = self._redrawn(seeds[dropped])
+        return labels
+
+    def _redrawn(self, seeds: Tensor) -> Tensor:
+        """The first label that is kept of the seeds that follow each, in blocks that grow while none is."""
+        labels = torch.full_like(seeds, -1)
+        pending, drawn, block = torch.arange(len(seeds)), 0, 1
+        while len(pending):
+            if drawn >= _REDRAWS:
+                raise UsageError(
+                    f"{self._base.name} draws the classes {', '.join(self.classes)} hardly ever: ask by labels="
+                )
+            following = torch.from_numpy(draws.uniform(seeds, block, self._stream) * 2**52).long()
+            found = self._own(following.flatten()).view(-1, block)
+            kept = found >= 0
+            first = torch.from_numpy(kept.numpy().argmax(1))  # torch's own may be any of them
+            done = kept.any(1)
+            labels[pending[done]] = found[done, first[done]]
+            pending, seeds = pending[~done], following[~done, -1]
+            drawn, block = drawn + block, min(2 * block, _LARGEST_BLOCK)
+        return labels
 
     def _own(self, seeds: Tensor) -> Tensor:
         labels = self._base.labels_of(seeds)

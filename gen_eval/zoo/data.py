@@ -134,7 +134,7 @@ def open_data(
         progress: told of bytes and images as they come.
 
     Raises:
-        UsageError: if the source is nothing of the kind, or an argument is not for it.
+        UsageError: if the source is nothing of the kind or an empty path, or an argument is not for it.
         UnknownName: if a text is neither a dataset nor a file.
         ImagesError: if images cannot be read or differ in size, or have sides that networks cannot make.
         NumericalError: if vectors are not finite.
@@ -171,6 +171,8 @@ def _load(source: Any, offline: bool | None, progress: Progress) -> Dataset | No
     """
     if not isinstance(source, str):
         return None
+    if not source:
+        raise UsageError("an empty path was given; for the current folder say '.'")
     name, _, split = source.partition(":")
     if name in DATASETS:
         if not split and Path(name).exists():
@@ -192,13 +194,13 @@ def _of_dataset(dataset: Dataset) -> TrainingData:
 def _of_sampler(sampler: Sampler, n: int | None, seed: int) -> TrainingData:
     if n is None:
         raise UsageError(f"{sampler.name} makes as many samples as it is asked for: say how many with n=")
-    x = sampler.sample(n, seed=seed)
-    labels = sampler.labels_of(torch.arange(seed, seed + n))
+    seeds = draws.seeds_from(seed, n)
+    x, labels = sampler(seeds), sampler.labels_of(seeds)
     return TrainingData(f"{sampler.name}, seeds {seed} to {seed + n - 1}", x, labels, sampler.classes)
 
 
 def _vectors(source: Any) -> npt.NDArray[Any] | None:
-    """The array of a source that holds one with two axes; ``None`` of all else, which may be images."""
+    """The array of a source that holds one with one axis or two; ``None`` of all else, which may be images."""
     if isinstance(source, Tensor):
         source = source.detach().cpu().numpy()
     elif isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".npy" and Path(source).is_file():
@@ -206,7 +208,7 @@ def _vectors(source: Any) -> npt.NDArray[Any] | None:
             source = np.load(source, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError):
             return None  # to be refused as images, with the reason
-    return source if isinstance(source, np.ndarray) and source.ndim == 2 else None
+    return source if isinstance(source, np.ndarray) and source.ndim in (1, 2) else None
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ class _Rows:
 
 
 def _of_vectors(array: npt.NDArray[Any], name: str, labels: Any) -> TrainingData:
-    if array.dtype.kind != "f" or 0 in array.shape:
+    if array.dtype.kind != "f" or array.ndim != 2 or 0 in array.shape:
         raise UsageError(
             f"{name} is {array.dtype} with shape {list(array.shape)}: expected floating point vectors [n, d], or uint8 "
             "images with 4 axes"

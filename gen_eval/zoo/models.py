@@ -18,20 +18,157 @@ RECIPES: dict[str, type[Any]] = {
     recipe.family: recipe for recipe in (Adversarial, Variational, AdversarialVariational)
 }
 
+# What spectral normalisation trains with in a minute: a critic of slope 4 at most, and high rates.
+_SPECTRAL: dict[str, Any] = {
+    "spectral": "discriminator",
+    "gain": 4.0,
+    "rate_generator": 1e-3,
+    "rate_discriminator": 1e-3,
+    "betas": (0.0, 0.99),
+}
+
 MODELS: dict[str, Model] = {
     row.name: row
     for row in (
         Model(
             "gan",
-            "the first GAN, fully connected, non-saturating loss",
-            Adversarial(net="mlp", width=128),
+            "the first GAN: fully connected, non-saturating loss",
+            Adversarial(net="mlp", width=128, steps=5000),
             "Goodfellow et al. 2014, arXiv:1406.2661",
         ),
         Model(
+            "gan-saturating",
+            "the same, with the loss of the minimax game",
+            Adversarial(net="mlp", width=128, objective="saturating", steps=5000),
+            "Goodfellow et al. 2014, arXiv:1406.2661",
+        ),
+        Model(
+            "dcgan",
+            "convolutions and batch normalisation",
+            Adversarial(discriminator_norm="batch", rate_generator=5e-4, rate_discriminator=5e-4, steps=2000),
+            "Radford et al. 2016, arXiv:1511.06434",
+        ),
+        Model(
+            "cogan",
+            "two domains, images and their negatives, learnt without pairs",
+            Adversarial(net="coupled", rate_generator=5e-4, rate_discriminator=5e-4, steps=1200),
+            "Liu and Tuzel 2016, arXiv:1606.07536",
+        ),
+        Model(
+            "wgan",
+            "Wasserstein distance by a critic of clipped weights",
+            Adversarial(
+                objective="wasserstein",
+                clip=0.02,
+                critic_steps=3,
+                rate_generator=5e-4,
+                rate_discriminator=5e-4,
+                betas=(0.0, 0.9),
+                steps=800,
+            ),
+            "Arjovsky et al. 2017, arXiv:1701.07875",
+        ),
+        Model(
+            "wgan-gp",
+            "Wasserstein distance by a critic with a penalty on its slopes",
+            Adversarial(
+                objective="wasserstein",
+                gradient_penalty=10.0,
+                critic_steps=3,
+                rate_generator=5e-4,
+                rate_discriminator=5e-4,
+                betas=(0.0, 0.9),
+                steps=500,
+            ),
+            "Gulrajani et al. 2017, arXiv:1704.00028",
+        ),
+        Model(
             "sngan",
-            "spectral normalisation in the discriminator, hinge loss",
-            Adversarial(spectral="discriminator", objective="hinge"),
+            "spectral normalisation of the discriminator, hinge loss",
+            Adversarial(objective="hinge", **_SPECTRAL, steps=1500),
             "Miyato et al. 2018, arXiv:1802.05957",
+        ),
+        Model(
+            "f-gan-kl",
+            "f-GAN of the KL divergence",
+            Adversarial(objective="f-gan:kl", **_SPECTRAL | {"gain": 2.0}, steps=1000),
+            "Nowozin et al. 2016, arXiv:1606.00709",
+        ),
+        Model(
+            "f-gan-reverse-kl",
+            "f-GAN of the reverse KL divergence, the minimax game",
+            Adversarial(objective="f-gan-minimax:reverse-kl", **_SPECTRAL | {"gain": 2.0}, steps=1000),
+            "Nowozin et al. 2016, arXiv:1606.00709",
+        ),
+        Model(
+            "f-gan-pearson",
+            "f-GAN of the Pearson's chi-squared divergence",
+            Adversarial(objective="f-gan:pearson", **_SPECTRAL | {"gain": 2.0}, steps=1000),
+            "Nowozin et al. 2016, arXiv:1606.00709",
+        ),
+        Model(
+            "f-gan-hellinger",
+            "f-GAN of the squared Hellinger distance",
+            Adversarial(objective="f-gan:squared-hellinger", **_SPECTRAL | {"gain": 2.0}, steps=1000),
+            "Nowozin et al. 2016, arXiv:1606.00709",
+        ),
+        Model(
+            "f-gan-tv",
+            "f-GAN of the total variation",
+            Adversarial(objective="f-gan:total-variation", **_SPECTRAL | {"gain": 2.0}, steps=1000),
+            "Nowozin et al. 2016, arXiv:1606.00709",
+        ),
+        Model(
+            "f-gan-js",
+            "f-GAN of the Jensen-Shannon divergence",
+            Adversarial(objective="f-gan:js", **_SPECTRAL | {"gain": 2.0}, steps=1000),
+            "Nowozin et al. 2016, arXiv:1606.00709",
+        ),
+        Model(
+            "ac-gan",
+            "classes, by an auxiliary classifier",
+            Adversarial(
+                head="auxiliary",
+                auxiliary=0.2,
+                discriminator_norm="batch",
+                rate_generator=5e-4,
+                rate_discriminator=5e-4,
+                steps=1500,
+            ),
+            "Odena et al. 2017, arXiv:1610.09585",
+        ),
+        Model(
+            "sngan-projection",
+            "classes, by a discriminator that projects on them and conditional batch normalisation",
+            Adversarial(head="projection", norm="conditional", objective="hinge", **_SPECTRAL, steps=1200),
+            "Miyato and Koyama 2018, arXiv:1802.05637",
+        ),
+        Model(
+            "sagan",
+            "self-attention, spectral normalisation of both networks, two learning rates",
+            Adversarial(
+                attention=True,
+                objective="hinge",
+                **_SPECTRAL | {"spectral": "both", "rate_discriminator": 2e-3},
+                steps=800,
+            ),
+            "Zhang et al. 2019, arXiv:1805.08318",
+        ),
+        Model(
+            "biggan",
+            "classes by a shared embedding, skip-z, attention, orthogonal regularisation, truncation",
+            Adversarial(
+                head="projection",
+                norm="conditional",
+                attention=True,
+                shared_embedding=True,
+                skip_z=True,
+                objective="hinge",
+                orthogonal=1e-4,
+                **_SPECTRAL | {"spectral": "both"},
+                steps=800,
+            ),
+            "Brock et al. 2019, arXiv:1809.11096",
         ),
         Model(
             "progan",

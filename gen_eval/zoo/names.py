@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from gen_eval import draws
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.sealed import EXTENSION
 from gen_eval.zoo.checkpoint import load
@@ -58,6 +59,14 @@ class Named:
     label: int | None = None
     truncation: float | None = None
 
+    def seeds(self, n: int, seed: int) -> Tensor:
+        """Those of ``n`` samples, int64 ``[n]``; ``seed`` is the first where the name does not say.
+
+        Raises:
+            UsageError: if there are none, or they are no seeds.
+        """
+        return draws.seeds_from(seed if self.seed is None else self.seed, n)
+
     def __call__(self, seeds: Tensor) -> Tensor:
         """The samples of some seeds."""
         return self.sampler(seeds, labels=self.label, truncation=self.truncation)
@@ -76,10 +85,16 @@ def open_named(text: str) -> Named:
         key, _, value = each.partition("=")
         if key not in _SETTINGS:
             raise UnknownName(f"setting in {text}", key, _SETTINGS)
+        if key in settings:
+            raise UsageError(f"{text} says {key} twice: leave one out")
         try:
             settings[key] = _SETTINGS[key](value)
         except ValueError as error:
             raise UsageError(f"{text}: expected a number in '{each}', such as n=1000") from error
     named = Named(text, open_sampler(name), **settings)
-    named.sampler.sample(1, seed=named.seed or 0, labels=named.label, truncation=named.truncation)
+    try:
+        seeds = named.seeds(1 if named.n is None else named.n, 0)
+    except UsageError as error:
+        raise UsageError(f"{text}: {error}") from error
+    named(seeds[:1])
     return named

@@ -45,10 +45,12 @@ class Run:
         }
         self.name = f"{model.name} on {data.name}"
         self.steps, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
+        self.torn = False  # whether a step was stopped halfway
 
     def step(self) -> dict[str, float]:
         """Every player's turns, and the losses of the last one of each."""
         began, cpu_began = time.perf_counter(), time.process_time()
+        self.torn = True
         self._task.begin(self.steps)
         losses: dict[str, float] = {}
         for player in self._task.players:
@@ -56,6 +58,7 @@ class Run:
                 losses |= self._turn(player, turn)
         self._follow()
         self.steps += 1
+        self.torn = False
         self.seconds += time.perf_counter() - began
         self.cpu_seconds += time.process_time() - cpu_began
         return losses

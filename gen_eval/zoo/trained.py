@@ -77,11 +77,26 @@ class Trained(Sampler):
         bound = math.inf if truncation is None else truncation
         return truncated_normal(seeds, self.network.latent_dim, bound, stream=CONTENT)
 
-    def synthesize(self, latents: Tensor) -> Tensor:
-        """Latents ``[b, latent_dim]`` to samples: images in [0, 255] float32, or vectors; without noise, in class 0."""
-        labels = torch.zeros(len(latents), dtype=torch.int64) if self.classes else None
+    def synthesize(self, latents: Tensor, label: int | None = None) -> Tensor:
+        """Latents ``[b, latent_dim]`` to samples, without noise: images in [0, 255] float32, or vectors.
+
+        Args:
+            latents: as :meth:`latent` draws them.
+            label: the class of all; a generator with classes needs one, and :meth:`of_class` fixes it.
+
+        Raises:
+            UsageError: if a label is missing, or makes no sense.
+        """
+        if label is None and self.classes:
+            raise UsageError(f"{self.name} knows {len(self.classes)} classes: say which, by of_class(label)")
+        labels = None if label is None else self._labels(label, len(latents))
         noise = latents.new_zeros(len(latents), self.network.noise_dim)
         return self._samples(torch.arange(len(latents)) % BATCH, latents, labels, noise)
+
+    def of_class(self, label: int) -> OfClass:
+        """The generator kept to one class, for what asks for latents and images of latents alone."""
+        self._labels(label, 1)
+        return OfClass(self, label)
 
     def _draw(self, seeds: Tensor, labels: Tensor | None, truncation: float | None) -> Tensor:
         noise = draws.normal(seeds, self.network.noise_dim, NOISE).float()
@@ -121,3 +136,23 @@ class Trained(Sampler):
         if self.kind.images:
             return (x + 1) * 127.5
         return x * self._scaling["sd"].to(x) + self._scaling["mean"].to(x)
+
+
+class OfClass:
+    """One class of a generator that knows several, as a :class:`gen_eval.latent.Generator`.
+
+    Args:
+        sampler: the generator.
+        label: which class.
+    """
+
+    def __init__(self, sampler: Trained, label: int) -> None:
+        self._sampler, self._label = sampler, label
+
+    def latent(self, seeds: Tensor) -> Tensor:
+        """int64 ``[b]`` to ``[b, latent_dim]`` float32."""
+        return self._sampler.latent(seeds)
+
+    def synthesize(self, latents: Tensor) -> Tensor:
+        """Latents ``[b, latent_dim]`` to images in [0, 255] float32, without noise."""
+        return self._sampler.synthesize(latents, self._label)

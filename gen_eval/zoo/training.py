@@ -7,10 +7,14 @@ noise of (seed, step, player, turn). So no generator has a state that would have
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +32,7 @@ from gen_eval.zoo.task import Model
 
 FORMAT = "gen_eval training 1"
 _WHAT = "the state of a training"
+_ADVICE = "Try another seed, or a recipe with lower rates."
 
 # From the steps done, the losses averaged since the last call, and the generator as it is by then.
 Observe = Callable[[int, Mapping[str, float], Sampler], None]
@@ -73,6 +78,7 @@ def train(
             to resume, or something made on other terms.
         StoreError: if a state cannot be read, or a file not written.
         NumericalError: if a loss or a weight is NaN or infinite; the last saved state is kept.
+        KeyboardInterrupt: at Ctrl-C, once the step is done and its state saved; it says of which step.
     """
     budget = _budget(model, steps, seconds, save_every)
     keeper = _Keeper(None if out is None else Path(out), save_every)
@@ -82,11 +88,16 @@ def train(
         run.restore(*keeper.load())
         budget.require_ahead_of(run.steps)
     try:
-        keeper.save(run)
-        _proceed(run, budget, keeper, progress, observe)
-        keeper.save(run)
+        with _held_ctrl_c() as require_no_stop:
+            keeper.save(run)
+            _proceed(run, budget, keeper, progress, observe, require_no_stop)
+            keeper.save(run)
     except NumericalError as error:
-        raise NumericalError(f"{error}. {keeper.kept()}") from error
+        raise NumericalError(f"{error}. {keeper.kept()}{_ADVICE}") from error
+    except KeyboardInterrupt as stop:
+        if not run.torn:
+            keeper.save(run)
+        raise KeyboardInterrupt(keeper.kept().strip()) from stop
     checkpoint = run.checkpoint(command)
     if out is not None:
         save(checkpoint, out)
@@ -132,7 +143,14 @@ def _budget(model: Model, steps: int | None, seconds: float | None, save_every: 
     return _Budget(steps, seconds)
 
 
-def _proceed(run: Run, budget: _Budget, keeper: _Keeper, progress: Progress, observe: Observe | None) -> None:
+def _proceed(
+    run: Run,
+    budget: _Budget,
+    keeper: _Keeper,
+    progress: Progress,
+    observe: Observe | None,
+    require_no_stop: Callable[[], None],
+) -> None:
     """Train until the budget is spent."""
     totals: Counter[str] = Counter()
     counts: Counter[str] = Counter()
@@ -146,7 +164,39 @@ def _proceed(run: Run, budget: _Budget, keeper: _Keeper, progress: Progress, obs
             observe(run.steps, {name: totals[name] / counts[name] for name in counts}, run.sampler())
             totals.clear()
             counts.clear()
+        require_no_stop()
         keeper.save_if_due(run)
+
+
+@contextmanager
+def _held_ctrl_c() -> Iterator[Callable[[], None]]:
+    """Hold Ctrl-C back until the function that is given is called, which raises it; a second one is not held back.
+
+    So no step is stopped halfway. Threads other than the main one get none, and a handler of the caller's own stays.
+    """
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if held:
+            signal.default_int_handler(number, frame)
+        held.append(number)
+
+    def require_no_stop() -> None:
+        if held:
+            raise KeyboardInterrupt
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if ours:
+        signal.signal(signal.SIGINT, hold)
+    try:
+        yield require_no_stop
+        require_no_stop()
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _is_observed(step: int) -> bool:
@@ -199,9 +249,7 @@ class _Keeper:
             self.save(run)
 
     def kept(self) -> str:
-        """What is left of a training that came to nothing."""
-        advice = "Try another seed, or a recipe with lower rates."
+        """What is left of a training that did not end, a sentence and a space; empty where nothing is."""
         if self._saved is None or self._out is None:
-            return advice
-        steps = self._saved[1]
-        return f"The state after step {steps} is kept in {state_path(self._out)}. {advice}"
+            return ""
+        return f"The state after step {self._saved[1]} is kept in {state_path(self._out)}. "

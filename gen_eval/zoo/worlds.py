@@ -275,7 +275,7 @@ class Empirical(Sampler):
         name: what to call it.
 
     Raises:
-        UsageError: if they are nothing of the kind, or there is a class without an item.
+        UsageError: if they are nothing of the kind or not finite, or there is a class without an item.
     """
 
     def __init__(
@@ -372,13 +372,18 @@ def _psi(truncation: float | None) -> float:
 
 
 def _data(given: Tensor | np.typing.NDArray[Any]) -> Tensor:
-    # A tensor over an array that is read only warns.
-    data = given if isinstance(given, Tensor) else torch.from_numpy(np.require(given, requirements="W"))
+    # A copy, so that the caller may change theirs.
+    data = (
+        given.detach().clone() if isinstance(given, Tensor) else torch.from_numpy(np.array(given, order="C"))
+    )
     images = data.ndim == 4 and data.dtype == torch.uint8 and data.shape[1] in (1, 3)
     if not len(data) or not (images or (data.ndim == 2 and data.is_floating_point())):
         expected = "uint8 images [n, 1 or 3, h, w] or floating point vectors [n, d], one or more"
         raise UsageError(f"expected {expected}; found {data.dtype} {list(data.shape)}")
-    return data.cpu() if images else data.detach().float().cpu()
+    data = data.cpu() if images else data.float().cpu()
+    if not images and not bool(data.isfinite().all()):
+        raise UsageError("data holds vectors that are NaN, infinite or beyond float32")
+    return data
 
 
 def _item_labels(given: Any, count: int) -> Tensor:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cli.console import _Log
 from gen_eval.zoo import CHECKPOINTS, MODELS, WORLDS, checkpoint, open_sampler
 from gen_eval.zoo.adversarial import Adversarial
 from gen_eval.zoo.task import Model
@@ -113,7 +114,7 @@ def test_training_tells_losses_and_writes_the_checkpoint_with_its_command(run, t
     ]
     assert steps[:5] == ["1", "2", "3", "4", "6"]
     assert all(f"{player} " in done.err for player in ("critic", "generator"))
-    assert f"{out}  tiny-gan of ring8, seeds 0 to 99, 6 steps of seed 0 in " in done.out
+    assert f"{out}  tiny-gan of ring8, seeds {2**40} to {2**40 + 99}, 6 steps of seed 0 in " in done.out
     assert f"geneval zoo grid {shlex.quote(str(out))}" in done.out
     made = checkpoint.load(out)
     given = (
@@ -154,7 +155,7 @@ def test_ctrl_c_keeps_a_state_and_says_how_to_go_on(geneval_path, process, tmp_p
     name = next(iter(MODELS))
     command = ("zoo", "train", name, "--data", "ring8", "--device", "cpu", "-o", out, *SMALL)
     with subprocess.Popen(
-        [geneval_path, *map(str, command), "--steps", "1000000", "--save-every", "0"],
+        [geneval_path, *map(str, command), "--steps", "1000000", "--save-every", "1000"],
         stderr=subprocess.PIPE,
         text=True,
     ) as running:
@@ -166,11 +167,13 @@ def test_ctrl_c_keeps_a_state_and_says_how_to_go_on(geneval_path, process, tmp_p
     assert "Traceback" not in err
     again = shlex.split(err.partition("Go on from there: geneval ")[2])
     assert again[-1] == "--resume"
+    assert f"is kept in {state_path(out)}" in err
+    assert int(err.partition("The state after step ")[2].split()[0]) >= 8
     assert not out.exists()
     assert state_path(out).exists()
     done = process(*command, "--seconds", "0.01", "--resume")
     assert done.code == 0, done.err
-    assert checkpoint.load(out).steps >= 7, "the losses of a step are shown before its state is saved"
+    assert checkpoint.load(out).steps >= 8
 
 
 def test_the_picture_has_a_row_for_the_data_and_each_observation(run, pictures, tmp_path):
@@ -231,6 +234,9 @@ def test_without_a_name_the_checkpoint_is_named_by_model_and_data(run, tmp_path,
         (("tiny-gan", "--data", "ring8", "--set", "width=0.5"), "found 0.5"),
         (("tiny-gan", "--data", "ring8", "--samples", "progress.txt"), "expected a name that ends in .png"),
         (("tiny-gan", "--data", "ring8", "--steps", 3, "--seconds", 3), "leave one out"),
+        (("tiny-gan", "--data", "ring8", "--device", "foo"), "unknown device 'foo'"),
+        (("tiny-gan", "--data", "ring8", "--device", "meta"), "device 'meta' is not supported"),
+        (("tiny-gan", "--data", ""), "an empty path was given"),
         (("tiny-gan", "--data", "ring8", "--resume"), "nothing to resume"),
         (("tiny-gan", "--data", "ring8", "-o", "model.pt"), ".safetensors"),
         (("tiny-biggan", "--data", "ring8"), "attention"),
@@ -252,3 +258,34 @@ def test_vectors_that_no_picture_shows_are_refused_for_samples_alone(run, tmp_pa
     assert done.code == 1
     assert "--samples draws images" in done.err
     assert trained(run, tmp_path / "a.safetensors", "--steps", 1, data=data).code == 0
+
+
+def test_seeds_beyond_all_are_refused(run, tmp_path):
+    out = tmp_path / "a.safetensors"
+    for args in (("train", "tiny-gan", "--data", "ring8"), ("sample", "ring8", "-n", 2), ("grid", "ring8")):
+        done = run("zoo", *args, "-o", out, "--seed", 2**63)
+        assert done.code == 2
+        assert "Invalid value for '--seed'" in done.err
+
+
+def test_images_that_do_not_decode_are_left_out_where_asked(run, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(12):
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(folder / f"{number}.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    done = trained(run, tmp_path / "a.safetensors", "--steps", 1, data=folder)
+    assert done.code == 1
+    assert "--skip-corrupt" in done.err
+    done = trained(run, tmp_path / "a.safetensors", "--steps", 1, "--skip-corrupt", data=folder)
+    assert done.code == 0, done.err
+    assert "1 of 13 images" in done.err
+
+
+def test_the_speed_of_a_resumed_task_is_that_of_this_run(capsys, monkeypatch):
+    now = iter((0.0, 10.0))
+    monkeypatch.setattr("cli.console.time.monotonic", lambda: next(now))
+    log = _Log()
+    log("a", 900, 1000, "step")
+    log("a", 1000, 1000, "step")
+    assert capsys.readouterr().err == "a  1,000/1,000 steps, 10.0/s\n"

@@ -150,3 +150,11 @@ def test_what_are_no_seeds_is_refused(seeds, message):
 def test_no_seeds_give_no_numbers():
     assert draws.uniform(torch.arange(0), 3).shape == (0, 3)
     assert draws.uniform(torch.arange(3), 0).shape == (3, 0)
+
+
+def test_seeds_that_follow_one():
+    assert draws.seeds_from(5, 3).tolist() == [5, 6, 7]
+    assert draws.seeds_from(2**63 - 2, 1).tolist() == [2**63 - 2]
+    for first, count in ((0, 0), (0, -5), (-1, 3), (2**63 - 1, 1), (2**63 - 3, 3), (2**70, 1), (0, 2**63)):
+        with pytest.raises(UsageError, match=f"found n={count} and seed={first}"):
+            draws.seeds_from(first, count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -333,6 +334,14 @@ def test_models_that_return_something_else(returned, error, message):
     model = Normal()
     model.log_prob = returned
     with pytest.raises(error, match=message):
+        evaluate_likelihood(model, GRAY)
+
+
+@pytest.mark.parametrize(
+    "model", [SimpleNamespace(name="nothing"), SimpleNamespace(name="nothing", bound="exact")]
+)
+def test_a_model_without_a_likelihood_is_refused_by_name(model):
+    with pytest.raises(UsageError, match="nothing has no likelihood: expected a model with log_prob"):
         evaluate_likelihood(model, GRAY)
 
 

@@ -18,6 +18,7 @@ from gen_eval.metrics import Measure, Metric, Score
 from gen_eval.sources import Vectors, dim_of_vectors, open_source, settle
 from gen_eval.stats import Features, Moments
 from gen_eval.summary import Request, Summary
+from gen_eval.zoo import WORLDS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -114,6 +115,46 @@ def test_rows_that_are_not_floating_are_refused_with_their_type(dtype):
 def test_floating_arrays_of_other_shapes_are_refused(shape):
     with pytest.raises(GenEvalError):
         settle(open_source(np.zeros(shape)), POOL)
+
+
+def test_a_row_alone_is_told_what_vectors_are(tmp_path):
+    np.save(tmp_path / "row.npy", np.zeros(6))
+    for row in (np.zeros(6), torch.zeros(6), tmp_path / "row.npy"):
+        with pytest.raises(
+            ImagesError, match=r"shape \[6\]: expected floating point feature vectors \[n, d\]"
+        ):
+            open_source(row)
+
+
+# --- Samples of a generator
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_a_set_of_no_samples_is_refused(n):
+    with pytest.raises(UsageError, match=f"n of 1 or more .* found n={n} "):
+        open_source(WORLDS["ring8"](), n=n, beside=open_source(ROWS))
+    with pytest.raises(UsageError, match=f"zoo:ring8,n={n}: expected n of 1 or more .* found n={n} "):
+        open_source(f"zoo:ring8,n={n}")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("zoo:ring8,n=100,n=150", "says n twice"),
+        ("zoo:ring8,n=100,n=100", "says n twice"),
+        (f"zoo:ring8,n=1,seed={2**63}", r"below 2\^63, found n=1 and seed=9223372036854775808"),
+        (f"zoo:ring8,n=2,seed={2**63 - 1}", r"below 2\^63"),
+        ("zoo:ring8,n=2,seed=-1", "seeds from 0 on .* seed=-1"),
+    ],
+)
+def test_settings_of_a_generator_that_make_no_sense_are_refused(name, message):
+    with pytest.raises(UsageError, match=message):
+        open_source(name)
+
+
+def test_a_seed_beyond_all_is_refused_for_a_generator_too():
+    with pytest.raises(UsageError, match=r"below 2\^63"):
+        open_source(WORLDS["ring8"](), n=2, seed=2**63)
 
 
 # --- Files

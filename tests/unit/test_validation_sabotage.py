@@ -12,18 +12,23 @@ from gen_eval.validation import (
     CHECKS,
     closed_forms,
     contract,
+    densities,
     distributions,
     manifolds,
     mechanisms,
     run,
 )
-from gen_eval.zoo.nets import progressive
+from gen_eval.zoo import adversarial_variational, combinators, variational
+from gen_eval.zoo.likelihoods import ContinuousBernoulli
+from gen_eval.zoo.models import MODELS
+from gen_eval.zoo.nets import autoencoder, progressive
 from gen_eval.zoo.nets.attention import SelfAttention
 from gen_eval.zoo.objectives import OBJECTIVES
 from gen_eval.zoo.styled import Styled
 from gen_eval.zoo.task import Model
 from gen_eval.zoo.trained import RESAMPLED, Trained
-from gen_eval.zoo.variational import DECODER, Variational
+from gen_eval.zoo.variational import DECODER, LatentDensity, Variational
+from gen_eval.zoo.worlds import Checkerboard
 
 
 def test_wrong_numbers_are_caught():
@@ -65,6 +70,21 @@ def over_queries(block, x):
 def towards_zero(styled, seeds, labels, truncation):
     styles = styled.mapping(styled.latent(seeds))
     return styles if truncation is None else styles * truncation
+
+
+discriminator_loss, kl_to_prior = adversarial_variational.discriminator_loss, variational.kl_to_prior
+log_normaliser, on_board, noised = densities.log_normaliser, Checkerboard._draw, combinators.Noisy._noised
+
+
+def one_square_more(board, seeds, labels, truncation):
+    """A tenth of the samples of other squares are in the first one."""
+    x = on_board(board, seeds, labels, truncation)
+    return torch.where((seeds % 10 == 0)[:, None], x % 1 - board.side / 2 * board.width, x)
+
+
+def without_jacobian(density, x):
+    mean, sd = (density._scaling[key].to(x) for key in ("mean", "sd"))
+    return ((x - mean) / sd).float(), 0.0
 
 
 BROKEN = {
@@ -131,6 +151,117 @@ BROKEN = {
         lambda network, stage, fade: grow(network, stage, 1.0),
     ),
     "styles towards 0": ("style-truncation", Styled, "_content", towards_zero),
+    "half a divergence": (
+        "parts-of-the-elbo",
+        densities,
+        "kl_to_prior",
+        lambda mean, log_sd: kl_to_prior(mean, log_sd) / 2,
+    ),
+    "divergence added": (
+        "parts-of-the-elbo",
+        densities,
+        "elbo",
+        lambda log_likelihood, mean, log_sd: log_likelihood + kl_to_prior(mean, log_sd),
+    ),
+    "no jacobian": ("likelihood-of-a-linear-decoder", LatentDensity, "_observations", without_jacobian),
+    "mean of logs": (
+        "likelihood-of-a-linear-decoder",
+        variational,
+        "log_mean_exp",
+        lambda weights: weights.mean(1),
+    ),
+    "no posterior": (
+        "likelihood-of-a-linear-decoder",
+        variational,
+        "log_weight",
+        lambda decoder, posterior, x, z, labels: decoder.log_prob(x, z, labels),
+    ),
+    "draws without noise": (
+        "samples-of-a-linear-decoder",
+        autoencoder.Decoder,
+        "forward",
+        lambda decoder, z, labels=None, noise=None: decoder.outputs(z, labels),
+    ),
+    "a plain Bernoulli": (
+        "continuous-bernoulli",
+        ContinuousBernoulli,
+        "log_prob",
+        lambda _, x, outputs: (outputs * x - torch.nn.functional.softplus(outputs)).sum(1),
+    ),
+    "normaliser of the other sign": (
+        "continuous-bernoulli",
+        densities,
+        "log_normaliser",
+        lambda logits: log_normaliser(-logits),
+    ),
+    "mean of a Bernoulli": (
+        "continuous-bernoulli",
+        ContinuousBernoulli,
+        "mean",
+        lambda _, outputs: outputs.sigmoid(),
+    ),
+    "draws upside down": (
+        "continuous-bernoulli",
+        ContinuousBernoulli,
+        "draw",
+        lambda _, outputs, noise: torch.special.ndtr(noise),
+    ),
+    "a crowded square": ("densities-integrate-to-1", Checkerboard, "_draw", one_square_more),
+    "even weights": (
+        "shares-of-parts",
+        combinators,
+        "shares",
+        lambda weights, count: torch.full((count,), 1 / count, dtype=torch.float64),
+    ),
+    "even modes": (
+        "shares-of-parts",
+        combinators.KeepModes,
+        "labels_of",
+        lambda kept, seeds: seeds % len(kept.classes),
+    ),
+    "modes of the base": (
+        "shares-of-parts",
+        combinators.KeepModes,
+        "_draw",
+        lambda kept, seeds, labels, t: kept._base(seeds, labels=labels),
+    ),
+    "no noise": ("noise-on-images", combinators.Noisy, "_noised", lambda noisy, clean, seeds: clean),
+    "one noise": (
+        "noise-on-images",
+        combinators.Noisy,
+        "_noised",
+        lambda noisy, clean, seeds: noised(noisy, clean, 0 * seeds),
+    ),
+    "no blur": (
+        "blur-of-an-edge",
+        combinators.Blurred,
+        "_draw",
+        lambda it, seeds, labels, t: it._base(seeds),
+    ),
+    "no shift": (
+        "shift-of-images-and-points",
+        combinators.Shifted,
+        "_draw",
+        lambda it, seeds, labels, t: it._base(seeds),
+    ),
+    "wrapped shift": (
+        "shift-of-images-and-points",
+        combinators.Shifted,
+        "_draw",
+        lambda it, seeds, labels, t: it._base(seeds).roll([int(by) for by in it._by], (-2, -1)),
+    ),
+    "posterior for prior": (
+        "avb-at-the-optimum",
+        adversarial_variational,
+        "discriminator_loss",
+        lambda on_posterior, on_prior: discriminator_loss(on_prior, on_posterior),
+    ),
+    "ratio added": (
+        "avb-at-the-optimum",
+        adversarial_variational,
+        "adversarial_elbo",
+        lambda log_likelihood, on_posterior: log_likelihood + on_posterior,
+    ),
 }
 
 
@@ -220,3 +351,47 @@ def test_a_model_that_breaks_a_promise_is_named_with_it(fault, promise):
     assert not outcome.passed
     assert promise in outcome.error
     assert "careless does not keep" in outcome.error
+
+
+# --- Broken parts that models share
+
+latent = Trained.latent
+LABELS, TRUNCATION = "labels are honoured, or refused", "a truncation is honoured, or refused"
+SHARED = {
+    "labels unheard": (
+        *("cvae", autoencoder, "one_hot", LABELS),
+        lambda labels, classes, like: [like.new_zeros(len(like), classes)] if classes else [],
+    ),
+    "truncation unheard": (
+        *("vae", Trained, "latent", TRUNCATION),
+        lambda self, seeds, truncation=None: latent(self, seeds),
+    ),
+    "truncated by twice": (
+        *("gan", Trained, "latent", TRUNCATION),
+        lambda self, seeds, truncation=None: latent(self, seeds, truncation and 2 * truncation),
+    ),
+    "truncated by clamping": (
+        *("gan", Trained, "latent", TRUNCATION),
+        lambda self, seeds, truncation=None: latent(self, seeds).clamp(-(truncation or 99), truncation or 99),
+    ),
+    "content by twice": (
+        *("gan", Trained, "_content", TRUNCATION),
+        lambda self, seeds, labels, truncation: self.latent(seeds, truncation and 2 * truncation),
+    ),
+    "styles stay": (
+        *("stylegan", Styled, "_content", TRUNCATION),
+        lambda self, seeds, labels, truncation: self._in_batches(
+            self._net.styles, seeds % 64, self.latent(seeds)
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SHARED)
+def test_what_models_share_is_missed_once_broken(what, monkeypatch):
+    name, home, attribute, promise, broken = SHARED[what]
+    monkeypatch.setattr(home, attribute, broken)
+    outcome = run(contract(MODELS[name]))
+    assert not outcome.passed
+    assert promise in outcome.error
+    assert "other seeds" not in outcome.error

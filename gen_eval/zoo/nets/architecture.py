@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from gen_eval.errors import UnknownName, UsageError
+from gen_eval.zoo.numbers import require_positive, require_whole
 from gen_eval.zoo.task import Kind
 
 NORMS = ("batch", "conditional", "none")
@@ -42,6 +44,9 @@ class Architecture:
         mapping_layers: of the mapping of ``"style"``.
         mapping_rate: factor of the learning rate in the mapping.
         mixing: share of the samples in training whose layers get the styles of two latents.
+
+    Raises:
+        UsageError: if a number makes no sense.
     """
 
     net: str = "dcgan"
@@ -60,6 +65,15 @@ class Architecture:
     mapping_layers: int = 4
     mapping_rate: float = 0.01
     mixing: float = 0.9
+
+    def __post_init__(self) -> None:
+        require_whole(self, latent=1, width=1, layers=1, embedding=1)
+        require_positive(self, "gain")
+        if not 0 <= self.mixing <= 1 or self.mapping_layers < 1 or not 0 < self.mapping_rate < math.inf:
+            raise UsageError(
+                "expected a mixing of 0 to 1, 1 mapping layer or more and a mapping_rate above 0, found "
+                f"{self.mixing}, {self.mapping_layers} and {self.mapping_rate}"
+            )
 
     @property
     def learns_classes(self) -> bool:

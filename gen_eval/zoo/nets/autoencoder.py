@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gen_eval.errors import UsageError
 from gen_eval.zoo.likelihoods import find_likelihood
+from gen_eval.zoo.numbers import require_positive, require_whole
 from gen_eval.zoo.task import Kind
 
 LEVELS = 256
@@ -53,12 +54,11 @@ class Autoencoder:
         find_likelihood(self.pixels)
         if self.output not in (None, "mean", "draw"):
             raise UsageError(f"a sample is the 'mean' of p(x | z) or a 'draw', found output={self.output!r}")
-        for name, least in {"latent": 1, "width": 2, "layers": 0, "batch": 1, "steps": 1}.items():
-            self._require(name, least)
+        require_whole(self, latent=1, width=2, layers=0, batch=1, steps=1)
+        require_positive(self, "rate")
 
     def _require(self, name: str, least: int) -> None:
-        if getattr(self, name) < least:
-            raise UsageError(f"{name} is {least} or more, found {getattr(self, name)}")
+        require_whole(self, **{name: least})
 
 
 class Reader(nn.Module):

@@ -319,3 +319,27 @@ def test_shifts_of_vectors_that_do_not_fit_are_refused(by):
 def test_shifts_of_images_that_do_not_fit_are_refused(by):
     with pytest.raises(UsageError, match="by whole pixels, less than the 7 x 6 of an image"):
         Shifted(images(), by)
+
+
+# --- What KeepModes draws again
+
+
+def test_classes_that_are_rare_are_redrawn_by_seed_alone(monkeypatch):
+    rare = KeepModes(Mixture([[0.0], [1.0], [2.0]], 1.0, [1.0, 2e-3, 1e-3]), [1, 2])
+    labels = rare.labels_of(torch.arange(300))
+    assert binomtest(int(labels.sum()), 300, 1 / 3).pvalue > LEVEL
+    monkeypatch.setattr(combinators, "_REDRAWN_AT_ONCE", 7)
+    assert torch.equal(rare.labels_of(torch.arange(250, 300)), labels[250:])
+
+
+def test_classes_that_are_rare_are_drawn_in_few_passes():
+    class Counted(Mixture):
+        passes = 0
+
+        def labels_of(self, seeds):
+            self.passes += 1
+            return super().labels_of(seeds)
+
+    base = Counted([[0.0], [1.0]], 1.0, [1.0, 1e-3])
+    KeepModes(base, [1]).labels_of(torch.arange(100))
+    assert 2 < base.passes < 100  # thousands, where each is a draw of each seed

@@ -56,6 +56,11 @@ def test_named_datasets_and_their_splits(loaded):
         open_data("mnist", labels="folders")
 
 
+def test_an_empty_path_is_not_the_current_folder():
+    with pytest.raises(UsageError, match=r"empty path was given; for the current folder say '\.'"):
+        open_data("")
+
+
 def test_names_that_are_none_or_two(loaded, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UnknownName, match="unknown dataset, folder or file 'mnst': did you mean 'mnist'"):
@@ -207,6 +212,8 @@ def test_vectors_that_are_none():
     for value in (np.nan, np.inf, 1e300):
         with pytest.raises(NumericalError, match="NaN, infinite or beyond float32"):
             open_data(np.array([[1.0, value]]))
+    with pytest.raises(UsageError, match=r"shape \[4\]: expected floating point vectors \[n, d\]"):
+        open_data(np.ones(4))
     with pytest.raises(UsageError, match="n is not for vectors"):
         open_data(np.ones((2, 3)), n=1)
 
@@ -231,6 +238,8 @@ def test_samples_of_a_generator():
         UsageError, match="line makes as many samples as it is asked for: say how many with n="
     ):
         open_data(Line())
+    with pytest.raises(UsageError, match=r"below 2\^63, found n=2 and seed="):
+        open_data(Line(), n=2, seed=2**63 - 1)
 
 
 # --- Batches

@@ -286,9 +286,20 @@ def test_arrays_that_are_read_only_will_do():
     assert torch.equal(Empirical(array).sample(5, seed=0), Empirical(IMAGES).sample(5, seed=0))
 
 
+@pytest.mark.parametrize("given", [IMAGES, IMAGES[:, 0, 0].double(), IMAGES.numpy()])
+def test_data_does_not_change_with_what_it_was_made_of(given):
+    mine = given.copy() if isinstance(given, np.ndarray) else given.clone()
+    world = Empirical(mine)
+    before = world.sample(5, seed=0)
+    mine[:] = 0
+    assert torch.equal(world.sample(5, seed=0), before)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((torch.tensor([[0.0], [math.nan]]),), "NaN"),
+        ((np.array([[0.0], [math.inf]]),), "NaN"),
         ((IMAGES.permute(0, 2, 3, 1),), r"uint8 images \[n, 1 or 3, h, w\]"),
         ((IMAGES.float(),), "found torch.float32"),
         ((torch.zeros(3, 2).long(),), "floating point vectors"),
