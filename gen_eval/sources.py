@@ -15,11 +15,51 @@ from torch import Tensor
 from gen_eval import sealed, store
 from gen_eval.errors import ImagesError, UsageError
 from gen_eval.extractors.vectors import NAME as IDENTITY
-from gen_eval.images import Images, open_images
+from gen_eval.images import Generated, Images, open_images
 from gen_eval.stats import Features
 from gen_eval.summary import Request, Summary, made_with
 from gen_eval.zoo.names import PREFIX, Named, open_named
 from gen_eval.zoo.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Which samples of a generator a set holds.
+
+    Args:
+        named: the generator, and how it is asked.
+        first: seed of the first sample.
+        n: how many.
+    """
+
+    named: Named
+    first: int
+    n: int
+
+    def require_apart(self, other: Drawn) -> None:
+        """Refuse to measure samples against themselves.
+
+        Raises:
+            UsageError: if both are of one generator, and have seeds in common.
+        """
+        common = min(self.first + self.n, other.first + other.n) - max(self.first, other.first)
+        if self.named.source == other.named.source and common > 0:
+            raise UsageError(
+                f"{self.named.text} and {other.named.text} have the samples of {common} seeds in common, and would be "
+                f"measured against themselves: give one of them another seed, such as {PREFIX}NAME,seed={2**20}"
+            )
+
+
+class Samples(Generated):
+    """Images that a generator of the zoo makes.
+
+    Args:
+        drawn: which.
+    """
+
+    def __init__(self, drawn: Drawn) -> None:
+        super().__init__(drawn.named, drawn.n, drawn.first, drawn.named.text)
+        self.drawn = drawn
 
 
 @dataclass(frozen=True)
@@ -29,10 +69,12 @@ class Vectors:
     Args:
         rows: ``[n, d]``, floating point.
         name: what to call them.
+        drawn: whose samples they are, if a generator's.
     """
 
     rows: Tensor
     name: str
+    drawn: Drawn | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -104,10 +146,12 @@ def _samples(named: Named, n: int | None, seed: int, beside: Source | None) -> S
         raise UsageError(
             f"say how many samples of {named.text} to draw: n=, or a name such as {PREFIX}NAME,n=1000"
         )
-    seeds = named.seeds(count, seed)
+    drawn = Drawn(named, int(named.seeds(count, seed)[0]), count)
+    if isinstance(beside, (Vectors, Samples)) and beside.drawn is not None:
+        drawn.require_apart(beside.drawn)
     if len(named.sampler.shape) > 1:
-        return open_images(named, n=count, seed=int(seeds[0]), name=named.text)
-    return Vectors(named(seeds), named.text)
+        return Samples(drawn)
+    return Vectors(named(named.seeds(count, seed)), named.text, drawn)
 
 
 def size(source: Images | Vectors | Summary) -> int | None:

@@ -18,7 +18,7 @@ from gen_eval.images.objects import Generated, Items
 from gen_eval.images.protocol import Broken, Decoded, Images
 from gen_eval.images.stream import Chunk, stream
 
-__all__ = ["Broken", "Chunk", "Decoded", "Images", "open_images", "stream"]
+__all__ = ["Broken", "Chunk", "Decoded", "Generated", "Images", "open_images", "stream"]
 
 _ARRAY_EXTENSIONS = (".npy", ".npz")
 _ACCEPTED = (

@@ -15,6 +15,7 @@ from gen_eval.zoo.nets import networks
 from gen_eval.zoo.nets.architecture import Architecture, Verdict
 from gen_eval.zoo.nets.coupled import DOMAINS
 from gen_eval.zoo.nets.progressive import STAGES, Discriminator, Growing
+from gen_eval.zoo.numbers import require_positive, require_whole
 from gen_eval.zoo.objectives import find_objective
 from gen_eval.zoo.penalties import ORTHOGONAL_FORMS, clip, gradient_penalty, matrices, orthogonal, r1
 from gen_eval.zoo.sampler import Sampler
@@ -71,6 +72,7 @@ class Adversarial(Architecture):
     truncation: str = "z"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         find_objective(self.objective)
         if self.orthogonal_form not in ORTHOGONAL_FORMS:
             raise UnknownName("form of orthogonal regularisation", self.orthogonal_form, ORTHOGONAL_FORMS)
@@ -78,15 +80,12 @@ class Adversarial(Architecture):
             raise UnknownName("truncation", self.truncation, TRUNCATIONS)
         if self.truncation == "w" and self.net != "style":
             raise UsageError(f"truncation in w needs the net 'style', which maps z to w; found '{self.net}'")
-        for name in ("clip", "gradient_penalty", "r1", "orthogonal", "rate_generator", "rate_discriminator"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"{name} is above 0, or None, found {value}")
-        for name in ("r1_every", "critic_steps", "batch", "steps"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is 1 or more, found {getattr(self, name)}")
-        if self.stage_steps < 0:
-            raise UsageError(f"stage_steps is 0 or more, found {self.stage_steps}")
+        weights = ("clip", "gradient_penalty", "r1", "orthogonal")
+        given = (name for name in weights if getattr(self, name) is not None)
+        require_positive(self, "rate_generator", "rate_discriminator", *given)
+        require_whole(self, r1_every=1, critic_steps=1, batch=1, steps=1, stage_steps=0)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UsageError(f"betas are two numbers from 0 on and below 1, found {self.betas}")
         if self.discriminator_norm == "batch" and (self.gradient_penalty or self.r1):
             raise UsageError(
                 "penalties on slopes are of each sample by itself, and batch normalisation mixes samples: "

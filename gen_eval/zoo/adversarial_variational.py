@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from gen_eval.zoo.nets.autoencoder import Autoencoder, Decoder, Reader
+from gen_eval.zoo.numbers import require_positive
 from gen_eval.zoo.sampler import Sampler
 from gen_eval.zoo.task import Batch, Kind, Player, Task
 from gen_eval.zoo.trained import RESAMPLED, Trained
@@ -52,6 +53,7 @@ class AdversarialVariational(Autoencoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_positive(self, "discriminator_rate")
         self._require("noise", 1)
         self._require("turns", 1)
 

@@ -59,6 +59,11 @@ class Named:
     label: int | None = None
     truncation: float | None = None
 
+    @property
+    def source(self) -> object:
+        """What tells one generator from another: its name, or the object where it was given as one."""
+        return self.text.partition(",")[0] if self.text.startswith(PREFIX) else self.sampler
+
     def seeds(self, n: int, seed: int) -> Tensor:
         """Those of ``n`` samples, int64 ``[n]``; ``seed`` is the first where the name does not say.
 

@@ -60,9 +60,7 @@ class Sampler(ABC):
         Raises:
             UsageError: if an argument makes no sense, or asks for labels or truncation that the generator has not.
         """
-        if n < 1 or seed < 0:
-            raise UsageError(f"expected n of 1 or more and a seed of 0 or more, found n={n} and seed={seed}")
-        return self(torch.arange(seed, seed + n), labels=labels, truncation=truncation)
+        return self(draws.seeds_from(seed, n), labels=labels, truncation=truncation)
 
     def __call__(
         self,

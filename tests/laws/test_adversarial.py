@@ -55,7 +55,7 @@ CRITIC = Adversarial(
     width=32,
     layers=2,
     objective="wasserstein",
-    rate_discriminator=2e-3,
+    rate_discriminator=1e-3,
     betas=(0.5, 0.99),
     batch=256,
 )
@@ -64,16 +64,16 @@ CRITIC = Adversarial(
 def test_a_critic_with_a_gradient_penalty_exceeds_a_translation_as_the_formula_says():
     """W1 (1 + W1 / (2 penalty)), 3.45, and a little more for Gaussians."""
     truth = SHIFT + EXCESS * SHIFT**2 / (2 * 10)
-    assert estimate(replace(CRITIC, gradient_penalty=10.0), 600) == pytest.approx(truth, rel=0.02)
+    assert estimate(replace(CRITIC, gradient_penalty=10.0), 800) == pytest.approx(truth, rel=0.02)
 
 
 def test_a_spectrally_normalised_critic_is_a_bound_that_a_translation_nearly_reaches():
-    assert 0.95 * SHIFT < estimate(replace(CRITIC, spectral="discriminator"), 300) < 1.01 * SHIFT
+    assert 0.95 * SHIFT < estimate(replace(CRITIC, spectral="discriminator"), 600) < 1.01 * SHIFT
 
 
 def test_a_clipped_critic_measures_a_multiple_that_its_limit_decides():
     """As a network of so many units is steep as a power of the limit, the multiple is next to 0, or large."""
-    narrow, wide = (estimate(replace(CRITIC, clip=limit), 300) for limit in (0.01, 0.1))
+    narrow, wide = (estimate(replace(CRITIC, clip=limit), 600) for limit in (0.01, 0.1))
     assert 0 < narrow < 0.1 * SHIFT
     assert wide > 1.5 * SHIFT
 
@@ -112,15 +112,15 @@ WASSERSTEIN = replace(SMALL, objective="wasserstein", critic_steps=2, betas=(0.5
 
 @pytest.mark.parametrize("objective", ["saturating", "non-saturating"])
 def test_the_first_gan_reaches_all_modes_of_a_ring(objective):
-    modes, near = reached(replace(SMALL, objective=objective), 1500)
+    modes, near = reached(replace(SMALL, objective=objective), 2500)
     assert modes == MODES
     assert near >= 0.75
 
 
-def test_wasserstein_gans_reach_a_ring_by_a_gradient_penalty_but_hardly_by_clipping_as_tightly_as_its_paper():
-    """With a limit ten times as wide clipping serves as well: nobody knows the right one beforehand."""
-    modes, near = reached(replace(WASSERSTEIN, gradient_penalty=1.0), 2000)
+def test_wasserstein_gans_reach_a_ring_by_a_gradient_penalty_but_not_by_clipping_as_tightly_as_its_paper():
+    """The limit decides: one ten times as wide reaches the ring, though not with every seed."""
+    modes, near = reached(replace(WASSERSTEIN, gradient_penalty=1.0), 2500)
     assert modes == MODES
     assert near >= 0.75
-    _, clipped = reached(replace(WASSERSTEIN, clip=0.01), 2000)
+    _, clipped = reached(replace(WASSERSTEIN, clip=0.01), 2500)
     assert clipped < 0.5 * near

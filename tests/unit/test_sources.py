@@ -329,3 +329,18 @@ def test_vectors_fit_any_summary_of_their_terms():
     summary = Summary("mine", "aa" * 32, {(Identity(6).spec("pool"), "pool"): features}, {})
     by_hand = evaluate("fd:identity", generated=summary, reference=OTHERS)[0]
     assert by_hand.value == evaluate("fd:identity", generated=ROWS, reference=OTHERS)[0].value
+
+
+def test_samples_are_not_measured_against_themselves():
+    reference = open_source("zoo:ring8,n=100")
+    for text, common in (("zoo:ring8", 100), ("zoo:ring8,seed=99", 1)):
+        with pytest.raises(UsageError, match=f"samples of {common} seeds in common.*another seed"):
+            open_source(text, beside=reference)
+    assert len(open_source("zoo:ring8,seed=100", beside=reference)) == 100
+    assert len(open_source("zoo:grid25", beside=reference)) == 100
+    ring = WORLDS["ring8"]()
+    with pytest.raises(UsageError, match="5 seeds in common"):
+        open_source(ring, n=10, seed=0, beside=open_source(ring, n=10, seed=5))
+    digits = open_source("zoo:sngan-mnist,n=4")
+    with pytest.raises(UsageError, match="2 seeds in common"):
+        open_source("zoo:sngan-mnist,n=4,seed=2", beside=digits)

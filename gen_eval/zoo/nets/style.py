@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gen_eval.errors import UsageError
 from gen_eval.zoo.nets.architecture import Architecture, Verdict
 from gen_eval.zoo.nets.equalised import Linear, doubled, leaky, pixel_norm, with_deviation
 from gen_eval.zoo.nets.progressive import Discriminator as OfImages
@@ -119,15 +118,6 @@ class Generator(nn.Module):
     def __init__(self, kind: Kind, architecture: Architecture) -> None:
         super().__init__()
         require_plain(architecture)
-        if (
-            not 0 <= architecture.mixing <= 1
-            or architecture.mapping_layers < 1
-            or not architecture.mapping_rate > 0
-        ):
-            raise UsageError(
-                "expected a mixing of 0 to 1, 1 mapping layer or more and a mapping_rate above 0, found "
-                f"{architecture.mixing}, {architecture.mapping_layers} and {architecture.mapping_rate}"
-            )
         d = self.latent_dim = architecture.latent
         if kind.images:
             side, widths, kernel = smallest(kind), channels(architecture.width), 3

@@ -323,7 +323,7 @@ def test_what_a_net_refuses_the_recipe_refuses():
         ({"orthogonal_form": "off"}, "unknown form of orthogonal regularisation 'off'"),
         ({"truncation": "psi"}, "unknown truncation 'psi'"),
         ({"truncation": "w", "net": "mlp"}, "needs the net 'style'"),
-        ({"clip": 0.0}, "clip is above 0, or None, found 0.0"),
+        ({"clip": 0.0}, "clip is above 0 and finite, found 0.0"),
         ({"gradient_penalty": -1.0}, "gradient_penalty is above 0"),
         ({"r1": math.nan}, "r1 is above 0"),
         ({"r1": 1.0, "discriminator_norm": "batch"}, "batch normalisation mixes samples"),
