@@ -14,6 +14,7 @@ from gen_eval.metrics import METRICS
 from gen_eval.metrics.frechet.frechet import METHODS, frechet
 from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.stats import Features, Moments
+from gen_eval.zoo import MODELS, TrainingData, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch finds no CUDA device")
 
@@ -67,3 +68,15 @@ def test_inception_features_equal_those_of_the_cpu():
     on_cpu = Inception.load(device="cpu")(images)["pool"]
     on_gpu = Inception.load(device="cuda")(images.cuda())["pool"].cpu()
     torch.testing.assert_close(on_gpu, on_cpu, rtol=0, atol=1e-4 * float(on_cpu.abs().max()))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_trains_and_samples(name):
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (64, 1, 8, 8), generator=rng, dtype=torch.uint8)
+    data = TrainingData("noise", images, torch.arange(64) % 3, ("a", "b", "c"))
+    checkpoint = train(MODELS[name], data, steps=3, device="cuda")
+    assert all(value.isfinite().all() for value in checkpoint.weights.values())
+    on_cpu, on_gpu = (checkpoint.sampler(device).sample(70, seed=3) for device in ("cpu", "cuda"))
+    assert on_gpu.device.type == "cpu"
+    assert int((on_cpu.int() - on_gpu.int()).abs().max()) <= 1
