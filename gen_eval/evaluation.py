@@ -20,7 +20,7 @@ from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, Protocol, find_protocol
 from gen_eval.results import Result
 from gen_eval.scoring import compute, compute_heldout
-from gen_eval.sources import Source, dim_of_vectors, open_source, settle
+from gen_eval.sources import Samples, Source, dim_of_vectors, open_source, settle
 from gen_eval.stats import Features
 from gen_eval.summary import Summary, require_whole, summarize
 
@@ -39,7 +39,7 @@ class Evaluation:
         heldout: real images that the reference does not hold. Each measure is taken of them too, in the place
             of the generated ones: what a perfect generator would get.
         labels: for measures by class, as :func:`gen_eval.labels.read_labels` takes them: one source for all sets,
-            or by role; by default the folders that the images lie in.
+            or by role; by default the folders that the images lie in, and what a generator of the zoo was asked for.
         protocol: the settings that the number is to mean, a name in :data:`gen_eval.protocols.PROTOCOLS`
             or a row of one's own.
         params: metric parameters to set over the protocol's: ``{"k": 5}`` for all metrics that have it,
@@ -269,5 +269,7 @@ def _read_classes(
         if isinstance(source, (Summary, Path)):
             raise UsageError(f"a measure by class needs the {role} images, not their statistics")
         chosen = by_role.get(role) if by_role is not None else labels
+        if chosen is None and isinstance(source, Samples) and (classes := source.classes()) is not None:
+            chosen = classes
         found[role] = read_labels(FOLDERS if chosen is None else chosen, source)
     return found

@@ -61,6 +61,14 @@ class Samples(Generated):
         super().__init__(drawn.named, drawn.n, drawn.first, drawn.named.text)
         self.drawn = drawn
 
+    def classes(self) -> list[str] | None:
+        """The class that each image was asked to be of; ``None`` of a generator without classes."""
+        sampler, label = self.drawn.named.sampler, self.drawn.named.label
+        labels = sampler.labels_of(torch.arange(self.drawn.first, self.drawn.first + self.drawn.n))
+        if labels is None:
+            return None
+        return [sampler.classes[each if label is None else label] for each in labels.tolist()]
+
 
 @dataclass(frozen=True)
 class Vectors:

@@ -201,8 +201,8 @@ class KeepModes(Combinator):
 class Mix(Combinator):
     """Each seed takes one of several generators. Exact density where all have one.
 
-    Labels and truncation are taken if all parts have the same classes, and all a truncation. A label that is asked
-    for does not change which part a seed takes.
+    It has no classes: what part a label would come from is a question of how often each has it, which parts do not
+    tell. It has a truncation if all parts have one.
 
     Args:
         parts: make samples of one shape.
@@ -218,8 +218,7 @@ class Mix(Combinator):
             raise UsageError(f"expected generators of samples of one shape, found {found}")
         super().__init__(" | ".join(part.name for part in parts), *parts)
         self._parts, self._weights = tuple(parts), shares(weights, len(parts))
-        if len({part.classes for part in parts}) > 1:
-            self.classes = ()
+        self.classes = ()
         if any(part.truncation is None for part in parts):
             self.truncation = None
         if all(getattr(part, "bound", None) == "exact" for part in parts):
@@ -229,21 +228,15 @@ class Mix(Combinator):
             if all(hasattr(part, "noised") for part in parts):
                 self.noised = self._noised
 
-    def labels_of(self, seeds: Tensor) -> Tensor | None:
-        """The class that each seed draws where none is asked for: that of its part."""
-        if not self.classes:
-            return None
-        by_parts = [part.labels_of(seeds) for part in self._parts]
-        return torch.stack(by_parts)[self._part_of(seeds), torch.arange(len(seeds))]  # type: ignore[arg-type]
-
-    def _part_of(self, seeds: Tensor) -> Tensor:
-        return choose(seeds, self._weights, self._stream)
+    def labels_of(self, seeds: Tensor) -> None:
+        """Nothing: there are no classes."""
 
     def _draw(self, seeds: Tensor, labels: Tensor | None, truncation: float | None) -> Tensor:
         def draw(part: Sampler, rows: Tensor) -> Tensor:
-            return part(seeds[rows], labels=None if labels is None else labels[rows], truncation=truncation)
+            return part(seeds[rows], truncation=truncation)
 
-        return by_part(self._parts, self._part_of(seeds), draw)
+        chosen = choose(seeds, self._weights, self._stream)
+        return by_part(self._parts, chosen, draw)
 
     def _log_prob(self, x: Tensor) -> Tensor:
         return mixed_log_prob(self._parts, self._weights, x)

@@ -25,15 +25,16 @@ def open_sampler(name: str | Path) -> Sampler:
     """A generator by its name.
 
     Args:
-        name: a row of :data:`WORLDS` or :data:`CHECKPOINTS`, or the path of a checkpoint.
+        name: a row of :data:`WORLDS` or :data:`CHECKPOINTS`, or the path of a checkpoint; ``zoo:`` may stand before it.
 
     Raises:
         UnknownName: if it is neither a name nor a file.
         StoreError: if the file is no checkpoint.
     """
+    name = str(name).removeprefix(PREFIX)
     if name in WORLDS:
-        return find_world(str(name))
-    path = CHECKPOINTS.get(str(name), Path(name))
+        return find_world(name)
+    path = CHECKPOINTS.get(name, Path(name))
     if path.is_file():
         return load(path).sampler()
     raise UnknownName("generator", name, [*WORLDS, *CHECKPOINTS, f"FILE{EXTENSION}"])

@@ -191,6 +191,7 @@ class Run:
             versions={
                 **{name: metadata.version(name) for name in ("gen_eval", "torch")},
                 "device": str(self._device),
+                "threads": str(torch.get_num_threads()),
             },
         )
 

@@ -139,8 +139,8 @@ class LatentDensity(Trained):
     """Samples of a decoder, and a lower bound of its likelihood through the encoder.
 
     The bound is importance-weighted (Burda et al. 2016): the log of the mean of K weights p(x, z) / q(z | x). The
-    noise that makes z is drawn by a hash of x itself, so the number of an image depends on the image alone, not on
-    those beside it nor on its place among them.
+    noise that makes z is drawn by a hash of x itself, so the number of an image depends on the image alone, beyond
+    rounding, and not on those beside it nor on its place among them.
 
     It has the attributes that :class:`gen_eval.likelihood.Density` asks for.
 

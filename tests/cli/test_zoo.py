@@ -158,6 +158,8 @@ def test_ctrl_c_keeps_a_state_and_says_how_to_go_on(geneval_path, process, tmp_p
         [geneval_path, *map(str, command), "--steps", "1000000", "--save-every", "1000"],
         stderr=subprocess.PIPE,
         text=True,
+        # Jobs in the background of a script ignore it, and hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
         assert running.stderr is not None
         next(line for line in running.stderr if " 8 steps" in line)

@@ -344,3 +344,14 @@ def test_samples_are_not_measured_against_themselves():
     digits = open_source("zoo:sngan-mnist,n=4")
     with pytest.raises(UsageError, match="2 seeds in common"):
         open_source("zoo:sngan-mnist,n=4,seed=2", beside=digits)
+
+
+def test_samples_know_the_classes_they_were_asked_for():
+    samples = open_source("zoo:biggan-mnist,n=40,seed=2")
+    expected = samples.drawn.named.sampler.labels_of(torch.arange(2, 42))
+    assert samples.classes() == [str(label) for label in expected.tolist()]
+    assert open_source("zoo:biggan-mnist,n=3,label=7").classes() == ["7"] * 3
+    assert open_source("zoo:sngan-mnist,n=3").classes() is None
+    pair = {"generated": "zoo:biggan-mnist,n=300", "reference": "zoo:biggan-mnist,n=300,seed=300"}
+    (result,) = evaluate("intra-fid:pixels", **pair)
+    assert len(result.values) > 1

@@ -54,7 +54,7 @@ def test_all_terms_come_back(trained, toy_recipes, tmp_path):
         assert all(torch.equal(value, getattr(scored, name)[key]) for key, value in tensors.items())
     assert isinstance(found.recipe.rate_of[0], tuple)
     assert (found.steps, found.seed, found.command) == (5, 4, "geneval zoo train toy")
-    assert found.versions.keys() == {"gen_eval", "torch", "device"}
+    assert found.versions.keys() == {"gen_eval", "torch", "device", "threads"}
     assert found.seconds > 0
 
 

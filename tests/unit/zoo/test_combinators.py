@@ -229,17 +229,13 @@ def test_a_mix_has_the_density_of_its_parts():
     torch.testing.assert_close(noised.log_prob(POINTS), apart.logsumexp(0) - math.log(2))
 
 
-def test_a_mix_has_the_labels_and_truncation_that_its_parts_have_in_common():
+def test_a_mix_has_no_classes_and_the_truncation_that_all_parts_have():
     rings = Mix([Mixture.ring(), Mixture.ring(radius=5.0)])
-    seeds = torch.arange(400)
-    labels = rings.labels_of(seeds)
-    angle = torch.atan2(*rings(seeds).double().T.flip(0))
-    assert torch.equal((angle / (math.pi / 4)).round().long() % 8, labels)
-    assert bool((rings.sample(50, seed=0, labels=0)[:, 0] > 1.5).all())
-    for mixed in (Mix([Mixture.ring(), gaussian()]), Mix([Mixture.ring(5), Mixture.ring(8)])):
-        assert mixed.classes == ()
-        assert mixed.labels_of(seeds) is None
-        assert mixed.truncation is None
+    assert rings.classes == ()
+    assert rings.labels_of(torch.arange(4)) is None
+    with pytest.raises(UsageError, match="classes"):
+        KeepModes(rings, [0])
+    assert Mix([Mixture.ring(), gaussian()]).truncation is None
     both = Mix([gaussian(), Disc()])
     assert float(both.sample(50, seed=0, truncation=0.0).unique(dim=0).numel()) == 4
 

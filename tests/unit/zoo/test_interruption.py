@@ -12,6 +12,14 @@ from gen_eval.zoo.run import Run
 from gen_eval.zoo.training import FORMAT, state_path, train
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Jobs in the background of a script ignore SIGINT, and hand that down."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def steps_of(out):
     return read(state_path(out), FORMAT, "a state")[0]["steps"]
 
