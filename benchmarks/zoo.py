@@ -168,11 +168,14 @@ def rgb(images: np.ndarray) -> np.ndarray:
 
 
 def entry(data: str, model: str, checkpoint: Checkpoint | None, results: list[Result]) -> Entry:
-    by_name = {value: result for result in results for value in result.better}
+    judged = {
+        result.label(value): (result.values[value], result.errors[value])
+        for result in results
+        for value in result.better
+    }
     numbers = {}
     for value in SHOWN:
-        result = by_name[value]
-        numbers[value], numbers[f"{value}_error"] = result.values[value], result.errors[value]
+        numbers[value], numbers[f"{value}_error"] = judged[value]
     sets = results[0].sets
     parameters = sum(tensor.numel() for tensor in checkpoint.weights.values()) if checkpoint else 0
     return Entry(
