@@ -80,9 +80,7 @@ def read(path: Path, form: str, what: str) -> tuple[dict[str, Any], dict[str, Te
         StoreError: if the file is missing, cut short, altered, or something else.
     """
     try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        header, tensors = _contents(path)
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise StoreError(f"{path} cannot be read as {what}: {error}") from error
     if not isinstance(header, dict) or header.get("format") != form:
@@ -95,6 +93,31 @@ def read(path: Path, form: str, what: str) -> tuple[dict[str, Any], dict[str, Te
             raise StoreError(f"{path} is damaged: its tensor {name} is not what was written. Make it anew.")
     del header["format"]
     return header, tensors
+
+
+def _contents(path: Path) -> tuple[Any, dict[str, Tensor]]:
+    """Header and tensors of one file: safetensors opens it twice, and a writer may replace it in between."""
+    while True:
+        before = _version(path)
+        try:
+            with safe_open(path, "pt") as file:
+                header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        except (OSError, SafetensorError, json.JSONDecodeError):
+            if _version(path) == before:
+                raise
+            continue
+        if _version(path) == before:
+            return header, tensors
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is replaced; ``None`` where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _terms_sha256(header: Mapping[str, Any]) -> str:
