@@ -2,8 +2,8 @@
 
     python benchmarks/zoo.py --folder FOLDER --cache FOLDER
 
-Each model is trained by `geneval zoo train` on one thread; --jobs of them run side by side, and --threads-of-two lets
-the Inception network have the cores afterwards. What is in the folder already is not trained again.
+Each model is trained by `geneval zoo train` on one thread, --jobs of them side by side; then all are measured. What is
+in the folder already is not trained again.
 """
 
 from __future__ import annotations

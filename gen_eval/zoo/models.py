@@ -116,41 +116,21 @@ MODELS: dict[str, Model] = {
             Adversarial(objective="hinge", **_SPECTRAL, steps=1500),
             "Miyato et al. 2018, arXiv:1802.05957",
         ),
-        Model(
-            "f-gan-kl",
-            "f-GAN of the KL divergence",
-            Adversarial(objective="f-gan:kl", **_SPECTRAL | {"gain": 2.0}, steps=1000),
-            "Nowozin et al. 2016, arXiv:1606.00709",
-        ),
-        Model(
-            "f-gan-reverse-kl",
-            "f-GAN of the reverse KL divergence, the minimax game",
-            Adversarial(objective="f-gan-minimax:reverse-kl", **_SPECTRAL | {"gain": 2.0}, steps=1000),
-            "Nowozin et al. 2016, arXiv:1606.00709",
-        ),
-        Model(
-            "f-gan-pearson",
-            "f-GAN of Pearson's chi-squared divergence",
-            Adversarial(objective="f-gan:pearson", **_SPECTRAL | {"gain": 2.0}, steps=1000),
-            "Nowozin et al. 2016, arXiv:1606.00709",
-        ),
-        Model(
-            "f-gan-hellinger",
-            "f-GAN of the squared Hellinger distance",
-            Adversarial(objective="f-gan:squared-hellinger", **_SPECTRAL | {"gain": 2.0}, steps=1000),
-            "Nowozin et al. 2016, arXiv:1606.00709",
-        ),
-        Model(
-            "f-gan-tv",
-            "f-GAN of total variation",
-            Adversarial(objective="f-gan:total-variation", **_SPECTRAL | {"gain": 2.0}, steps=1000),
-            "Nowozin et al. 2016, arXiv:1606.00709",
-        ),
-        Model(
-            "f-gan-js",
-            "f-GAN of the Jensen-Shannon divergence",
-            Adversarial(objective="f-gan:js", **_SPECTRAL | {"gain": 2.0}, steps=1000),
-            "Nowozin et al. 2016, arXiv:1606.00709",
+        *(
+            Model(
+                f"f-gan-{name}",
+                f"f-GAN of {divergence}",
+                Adversarial(objective=objective, **_SPECTRAL | {"gain": 2.0}, steps=1000),
+                "Nowozin et al. 2016, arXiv:1606.00709",
+            )
+            for name, divergence, objective in (
+                ("kl", "the KL divergence", "f-gan:kl"),
+                ("reverse-kl", "the reverse KL divergence, the minimax game", "f-gan-minimax:reverse-kl"),
+                ("pearson", "Pearson's chi-squared divergence", "f-gan:pearson"),
+                ("hellinger", "the squared Hellinger distance", "f-gan:squared-hellinger"),
+                ("tv", "total variation", "f-gan:total-variation"),
+                ("js", "the Jensen-Shannon divergence", "f-gan:js"),
+            )
         ),
         Model(
             "ac-gan",
