@@ -49,7 +49,10 @@ KINDS = {
 
 
 class Density(Protocol):
-    """A model with a likelihood. It may also have a ``name``, and ``draws``, the K that its bound is made of.
+    """A model with a likelihood.
+
+    It may also have a ``name``; ``draws``, the K that its bound is made of; and ``dequantization``, the row of
+    :data:`DEQUANTIZATIONS` that it takes, as a model of levels does.
 
     Attributes:
         bound: a row of :data:`KINDS`.
@@ -303,7 +306,8 @@ def evaluate_likelihood(
     Args:
         model: has ``log_prob`` and says in ``bound`` what that is.
         images: all that :func:`gen_eval.images.open_images` takes, of one size; or floating point vectors ``[n, d]``.
-        dequantization: a row of :data:`DEQUANTIZATIONS`; by default ``uniform`` for images, ``none`` for vectors.
+        dequantization: a row of :data:`DEQUANTIZATIONS`; by default what the model takes, else ``uniform`` for images
+            and ``none`` for vectors.
         interval: where ``uniform`` puts pixels: the lower edge of level 0 and the upper edge of level 255.
         channels: 1 or 3; by default 1 if the first image is gray, whatever it is stored as.
         seed: of the noise.
@@ -331,7 +335,8 @@ def evaluate_likelihood(
             f"{called} has no likelihood: expected a model with log_prob(x), in nats, and with bound, one of "
             f"{', '.join(KINDS)}"
         )
-    rule = dequantization or ("none" if isinstance(source, Vectors) else "uniform")
+    usual = "none" if isinstance(source, Vectors) else getattr(model, "dequantization", "uniform")
+    rule = dequantization or usual
     noise = Uniform(interval, seed)
     scale = noise.scale if rule == "uniform" else 1.0
     terms = Terms(model.bound, 1, rule, getattr(model, "draws", 1), scale)  # dims are known after the pass

@@ -94,6 +94,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "click": (),
     "rich": (),
     "safetensors": ("extractors", "sealed"),
+    "torchdiffeq": ("zoo",),
+    "zuko": ("zoo",),
     "urllib": ("download", "fetch"),
 }
 

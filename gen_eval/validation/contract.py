@@ -180,7 +180,10 @@ def _knows_its_likelihood(it: _Case) -> bool:
     sampler: Any = it.sampler
     if not hasattr(sampler, "log_prob"):
         return True
-    log_prob = sampler.log_prob(it.samples.float() / 256 if it.data.kind.images else it.samples)
+    x = it.samples
+    if it.data.kind.images:  # a density is of pixels in [0, 1]
+        x = x.long() if getattr(sampler, "dequantization", "uniform") == "none" else x.float() / 256
+    log_prob = sampler.log_prob(x)
     return log_prob.shape == (_N,) and bool(log_prob.isfinite().all()) and sampler.bound in KINDS
 
 

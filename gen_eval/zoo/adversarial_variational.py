@@ -18,10 +18,11 @@ from torch.nn.functional import softplus
 
 from gen_eval.zoo.nets.autoencoder import Autoencoder, Decoder, Reader
 from gen_eval.zoo.numbers import require_positive
+from gen_eval.zoo.observations import observed, standard_normal
 from gen_eval.zoo.sampler import Sampler
 from gen_eval.zoo.task import Batch, Kind, Player, Task
 from gen_eval.zoo.trained import RESAMPLED, Trained
-from gen_eval.zoo.variational import DECODER, ENCODER, autoencoding_player, observed, standard_normal
+from gen_eval.zoo.variational import DECODER, ENCODER, autoencoding_player
 
 DISCRIMINATOR = "discriminator"
 

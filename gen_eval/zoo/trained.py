@@ -90,8 +90,7 @@ class Trained(Sampler):
         if label is None and self.classes:
             raise UsageError(f"{self.name} knows {len(self.classes)} classes: say which, by of_class(label)")
         labels = None if label is None else self._labels(label, len(latents))
-        noise = latents.new_zeros(len(latents), self.network.noise_dim)
-        return self._samples(torch.arange(len(latents)) % BATCH, latents, labels, noise)
+        return self._samples(torch.arange(len(latents)) % BATCH, latents, labels, None)
 
     def of_class(self, label: int) -> OfClass:
         """The generator kept to one class, for what asks for latents and images of latents alone."""
@@ -99,8 +98,7 @@ class Trained(Sampler):
         return OfClass(self, label)
 
     def _draw(self, seeds: Tensor, labels: Tensor | None, truncation: float | None) -> Tensor:
-        noise = draws.normal(seeds, self.network.noise_dim, NOISE).float()
-        samples = self._samples(seeds % BATCH, self._content(seeds, labels, truncation), labels, noise)
+        samples = self._samples(seeds % BATCH, self._content(seeds, labels, truncation), labels, seeds)
         return (to_uint8(samples) if self.kind.images else samples).cpu()
 
     def _content(self, seeds: Tensor, labels: Tensor | None, truncation: float | None) -> Tensor:
@@ -110,9 +108,21 @@ class Trained(Sampler):
     def _synthesized(self, content: Tensor, labels: Tensor | None, noise: Tensor | None) -> Tensor:
         return self.network(content, labels, noise)
 
-    def _samples(self, places: Tensor, content: Tensor, labels: Tensor | None, noise: Tensor) -> Tensor:
-        told = noise if self.network.noise_dim else None
-        return self._unscaled(self._in_batches(self._synthesized, places, content, labels, told))
+    def _samples(
+        self, places: Tensor, content: Tensor, labels: Tensor | None, seeds: Tensor | None
+    ) -> Tensor:
+        """Samples with the noise of their seeds, or with none, which is noise of 0."""
+
+        def made(content: Tensor, labels: Tensor | None, seeds: Tensor | None) -> Tensor:
+            # Noise is drawn for a batch at a time: a chain takes more of it than memory holds for all samples.
+            size, noise = self.network.noise_dim, None
+            if size and seeds is not None:
+                noise = draws.normal(seeds, size, NOISE).to(content)
+            elif size:
+                noise = content.new_zeros(len(content), size)
+            return self._synthesized(content, labels, noise)
+
+        return self._unscaled(self._in_batches(made, places, content, labels, seeds))
 
     def _in_batches(self, function: Callable[..., Tensor], places: Tensor, *given: Tensor | None) -> Tensor:
         """What a function makes of rows ``[n, ...]``, :data:`BATCH` at a time, each at its place in a batch ``[n]``.

@@ -6,7 +6,6 @@ arXiv:1509.00519 (importance-weighted bound).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gen_eval import draws
 from gen_eval.errors import UsageError
 from gen_eval.metrics.likelihood import log_mean_exp
-from gen_eval.zoo.nets.autoencoder import Autoencoder, Decoder, Encoder, to_observation
+from gen_eval.zoo.nets.autoencoder import Autoencoder, Decoder, Encoder
+from gen_eval.zoo.observations import TrainedDensity, normal_of_content, observed, standard_normal
 from gen_eval.zoo.sampler import Sampler
 from gen_eval.zoo.task import Batch, Kind, Loss, Player, Task
 from gen_eval.zoo.trained import RESAMPLED, Trained
@@ -27,7 +26,6 @@ ENCODER, DECODER = "encoder", "decoder"
 # The one standard deviation of a Gaussian likelihood has far to go, and no other parameter waits for it.
 _RATE_OF_SD = 10.0
 _AT_ONCE = 1024  # observations decoded together, to bound memory
-_POSTERIOR = 3  # stream of the noise of q, besides those of a sample
 
 
 def log_normal(z: Tensor, mean: Tensor, log_sd: Tensor) -> Tensor:
@@ -125,24 +123,12 @@ def autoencoding_player(decoder: Decoder, loss: Loss, recipe: Autoencoder) -> Pl
     return Player("autoencoder", loss, (ENCODER, DECODER), recipe.rate, (0.9, 0.999), rates=rates)
 
 
-def observed(x: Tensor, kind: Kind, source: torch.Generator) -> Tensor:
-    """What a likelihood is of: images of a batch with noise between their levels, or its vectors as they are."""
-    return to_observation(x, torch.rand(x.shape, generator=source).to(x)) if kind.images else x
-
-
-def standard_normal(like: Tensor, source: torch.Generator) -> Tensor:
-    """Of the shape, type and device of another."""
-    return torch.randn(like.shape, generator=source).to(like)
-
-
-class LatentDensity(Trained):
+class LatentDensity(TrainedDensity):
     """Samples of a decoder, and a lower bound of its likelihood through the encoder.
 
     The bound is importance-weighted (Burda et al. 2016): the log of the mean of K weights p(x, z) / q(z | x). The
     noise that makes z is drawn by a hash of x itself, so the number of an image depends on the image alone, beyond
     rounding, and not on those beside it nor on its place among them.
-
-    It has the attributes that :class:`gen_eval.likelihood.Density` asks for.
 
     Args:
         name: what to call it.
@@ -199,45 +185,17 @@ class LatentDensity(Trained):
         """
         if draws < 1:
             raise UsageError(f"a bound takes 1 draw or more, found {draws}")
-        self._require(x)
         chosen = None if labels is None else self._labels(labels, len(x)).to(self._device)
         with torch.no_grad():
             observations, log_volume = self._observations(x)
             posterior = self._encoder.posterior(observations, chosen)
-            noise = self._noise(x, draws).to(posterior[0])
+            size = self._decoder.latent_dim
+            noise = normal_of_content(x, draws * size).view(len(x), draws, size).to(posterior[0])
             found = [
                 self._weights(observations, posterior, chosen, part)
                 for part in torch.split(noise, max(1, _AT_ONCE // max(1, len(x))), 1)
             ]
             return (torch.cat(found, 1).double() - log_volume).to(x.device)
-
-    def _require(self, x: Tensor) -> None:
-        if x.shape[1:] != self.shape or not x.is_floating_point():
-            raise UsageError(
-                f"{self.name} has a density of floating point [b, {', '.join(map(str, self.shape))}], "
-                f"found {x.dtype} {list(x.shape)}"
-            )
-        if self.kind.images and len(x) and not 0 <= float(x.min()) <= float(x.max()) <= 1:
-            raise UsageError(
-                f"{self.name} is a density of pixels in [0, 1], found {float(x.min()):g} to {float(x.max()):g}"
-            )
-
-    def _observations(self, x: Tensor) -> tuple[Tensor, float]:
-        """As the networks take them, and the logarithm of what that does to a volume."""
-        like = next(self._encoder.parameters())
-        if self.kind.images:
-            return x.to(like), 0.0
-        mean, sd = (self._scaling[key].to(x) for key in ("mean", "sd"))
-        return ((x - mean) / sd).to(like), float(self._scaling["sd"].double().log().sum())
-
-    def _noise(self, x: Tensor, count: int) -> Tensor:
-        """Standard normal ``[b, count, latent]``, by the content of each row."""
-        rows = x.float().cpu().contiguous().numpy()
-        seeds = [int.from_bytes(hashlib.sha256(row.tobytes()).digest()[:7], "little") for row in rows]
-        size = self._decoder.latent_dim
-        return draws.normal(torch.tensor(seeds, dtype=torch.int64), count * size, _POSTERIOR).view(
-            len(x), count, size
-        )
 
     def _weights(
         self, x: Tensor, posterior: tuple[Tensor, Tensor], labels: Tensor | None, noise: Tensor

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from gen_eval.errors import UsageError
 from gen_eval.zoo.likelihoods import find_likelihood
 from gen_eval.zoo.numbers import require_positive, require_whole
+from gen_eval.zoo.observations import to_batch
 from gen_eval.zoo.task import Kind
 
-LEVELS = 256
 _NARROW = 16  # channels of the code between convolutions and the layers without places
 
 
@@ -191,13 +191,3 @@ def one_hot(labels: Tensor | None, classes: int, like: Tensor) -> list[Tensor]:
     if labels is None:
         raise UsageError(f"a model of {classes} classes needs the labels of its samples")
     return [math.sqrt(classes) * nn.functional.one_hot(labels, classes).to(like)]
-
-
-def to_observation(x: Tensor, noise: Tensor) -> Tensor:
-    """Images in [-1, 1] to [0, 1] with noise in [0, 1) between their 256 levels: (level + noise) / 256."""
-    return ((x + 1) * 127.5 + noise) / LEVELS
-
-
-def to_batch(x: Tensor) -> Tensor:
-    """Pixels in [0, 1] to [-1, 1], so that those within a level's cell round to the level."""
-    return ((LEVELS * x - 0.5) / 127.5 - 1).clamp(-1, 1)

@@ -12,7 +12,8 @@ from torch.distributions import Normal, kl_divergence
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.likelihood import evaluate_likelihood
 from gen_eval.zoo import variational
-from gen_eval.zoo.nets.autoencoder import one_hot, to_batch, to_observation
+from gen_eval.zoo.nets.autoencoder import one_hot
+from gen_eval.zoo.observations import normal_of_content, to_batch, to_observation
 from gen_eval.zoo.task import Batch, Kind
 from gen_eval.zoo.trained import BATCH
 from gen_eval.zoo.variational import LatentDensity, Variational, elbo, kl_to_prior, log_normal
@@ -165,7 +166,7 @@ def test_a_number_depends_on_its_image_alone():
     assert torch.equal(sampler.log_prob(x), together)
     torch.testing.assert_close(sampler.log_prob(x.flip(0)).flip(0), together, rtol=1e-6, atol=1e-5)
     torch.testing.assert_close(sampler.log_prob(x[2:3])[0], together[2], rtol=1e-6, atol=1e-5)
-    assert not torch.allclose(*sampler._noise(x[:2], 1))
+    assert not torch.allclose(*normal_of_content(x[:2], 16))
     assert sampler.log_prob(x[:0]).shape == (0,)
 
 

@@ -1,0 +1,99 @@
+"""What a likelihood of the zoo is of: observations, the same for every model, and noise that belongs to one of them.
+
+An observation is an image of pixels in [0, 1] with uniform noise between their 256 levels (Theis et al. 2016,
+arXiv:1511.01844), or a vector less its mean over its standard deviation. All models are trained on these and tell the
+density of what they stand for, so their numbers compare.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from gen_eval import draws
+from gen_eval.errors import UsageError
+from gen_eval.zoo.task import Kind
+from gen_eval.zoo.trained import Trained
+
+LEVELS = 256
+_OF_CONTENT = 3  # stream of the noise of an observation, besides those of a sample
+
+
+def to_observation(x: Tensor, noise: Tensor) -> Tensor:
+    """Images in [-1, 1] to [0, 1] with noise in [0, 1) between their 256 levels: (level + noise) / 256."""
+    return ((x + 1) * 127.5 + noise) / LEVELS
+
+
+def to_batch(x: Tensor) -> Tensor:
+    """Pixels in [0, 1] to [-1, 1], so that those within a level's cell round to the level."""
+    return ((LEVELS * x - 0.5) / 127.5 - 1).clamp(-1, 1)
+
+
+def observed(x: Tensor, kind: Kind, source: torch.Generator) -> Tensor:
+    """Observations of a batch: images with noise between their levels, or its vectors as they are."""
+    return to_observation(x, torch.rand(x.shape, generator=source).to(x)) if kind.images else x
+
+
+def standard_normal(like: Tensor, source: torch.Generator) -> Tensor:
+    """Of the shape, type and device of another."""
+    return torch.randn(like.shape, generator=source).to(like)
+
+
+def normal_of_content(x: Tensor, count: int) -> Tensor:
+    """Standard normal numbers for each row, a hash of what the row holds: float64 ``[b, count]`` on the CPU.
+
+    So an estimate that needs noise depends on the image alone, and not on those beside it nor on its place among them.
+    """
+    rows = x.float().cpu().contiguous().numpy()
+    seeds = [int.from_bytes(hashlib.sha256(row.tobytes()).digest()[:7], "little") for row in rows]
+    return draws.normal(torch.tensor(seeds, dtype=torch.int64), count, _OF_CONTENT)
+
+
+class TrainedDensity(Trained):
+    """A trained generator that tells how likely x is; see :class:`gen_eval.likelihood.Density`.
+
+    Attributes:
+        bound: what its number is of log p(x): a row of :data:`gen_eval.likelihood.KINDS`.
+    """
+
+    bound: str
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x), or what ``bound`` says of it.
+
+        Args:
+            x: pixels in [0, 1], ``[b, channels, height, width]``, with noise between their levels; or vectors
+                ``[b, d]``, not standardised.
+
+        Returns:
+            ``[b]`` float64, in nats, on the device of x.
+
+        Raises:
+            UsageError: if x is of another shape or leaves [0, 1].
+        """
+
+    def _observations(self, x: Tensor) -> tuple[Tensor, float]:
+        """As the networks take them, and the logarithm of what that does to a volume.
+
+        Raises:
+            UsageError: if x is of another shape or leaves [0, 1].
+        """
+        if x.shape[1:] != self.shape or not x.is_floating_point():
+            raise UsageError(
+                f"{self.name} has a density of floating point [b, {', '.join(map(str, self.shape))}], "
+                f"found {x.dtype} {list(x.shape)}"
+            )
+        if not self.kind.images:
+            mean, sd = (self._scaling[key].to(x) for key in ("mean", "sd"))
+            return ((x - mean) / sd).to(self._device, torch.float32), float(
+                self._scaling["sd"].double().log().sum()
+            )
+        if len(x) and not 0 <= float(x.min()) <= float(x.max()) <= 1:
+            raise UsageError(
+                f"{self.name} is a density of pixels in [0, 1], found {float(x.min()):g} to {float(x.max()):g}"
+            )
+        return x.to(self._device, torch.float32), 0.0
