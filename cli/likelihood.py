@@ -64,7 +64,7 @@ def likelihood(
     log p(x, z) - log q(z | x), a row an image and a column a draw, [n, K], whose bound (IWAE) is taken. Of several
     files, which must be of the same images in the same order, each is compared with the first.
     """
-    from gen_eval.likelihood import Likelihood, Terms, compare, require_comparable
+    from gen_eval.likelihood import Likelihood, Terms
     from gen_eval.results import SetInfo
 
     if scale is None:
@@ -80,6 +80,17 @@ def likelihood(
         )
         data = SetInfo(str(file), "", len(log_probs), claimed=True)
         likelihoods.append(Likelihood.of(log_probs, terms, data, model=str(file), nested=nested))
+    report(likelihoods, as_json)
+
+
+def report(likelihoods: Sequence[Likelihood], as_json: bool) -> None:
+    """Print likelihoods, and the differences of the first from each of the others.
+
+    Raises:
+        IncomparableError: if their terms or images differ.
+    """
+    from gen_eval.likelihood import compare, require_comparable
+
     require_comparable(likelihoods)
     first, *others = likelihoods
     differences = [(f"{first.model} less {other.model}", compare(first, other)) for other in others]
@@ -164,10 +175,10 @@ def _show_terms(likelihoods: Sequence[Likelihood]) -> None:
     from gen_eval.dequantization import DEQUANTIZATIONS
     from gen_eval.likelihood import KINDS
 
-    terms = likelihoods[0].terms
+    terms, claimed = likelihoods[0].terms, " (claimed)" if likelihoods[0].data.claimed else ""
     bound = f", {terms.draws:,} draws" if terms.kind == "lower" else ""
     click.echo(f"{'kind':11}{terms.kind}{bound}: {KINDS[terms.kind]}")
     click.echo(f"{'x':11}{terms.dequantization}: {DEQUANTIZATIONS[terms.dequantization]}")
-    click.echo(f"{'space':11}{terms.dims:,} dimensions, {terms.scale:g} levels to a unit (claimed)")
+    click.echo(f"{'space':11}{terms.dims:,} dimensions, {terms.scale:g} levels to a unit{claimed}")
     if len(likelihoods) > 1:
-        click.echo(f"{'images':11}the same in each file, in the same order (claimed)")
+        click.echo(f"{'images':11}the same of each, in the same order{claimed}")

@@ -1,4 +1,4 @@
-"""``geneval zoo``: reference generators, to list, train, sample and look at."""
+"""``geneval zoo``: reference generators, to list, train, sample, look at and ask for likelihoods."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from gen_eval.errors import UsageError
 
 from .zoo_grid import grid
+from .zoo_likelihood import likelihood
 from .zoo_sampling import sample
 from .zoo_training import describe, train
 
@@ -27,6 +28,7 @@ def zoo() -> None:
 zoo.add_command(train)
 zoo.add_command(sample)
 zoo.add_command(grid)
+zoo.add_command(likelihood)
 
 
 @zoo.command("list")

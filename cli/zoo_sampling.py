@@ -51,18 +51,28 @@ _AT_ONCE = 1024  # samples that are drawn between two reports of progress
 @click.option(
     "--truncation", type=click.FloatRange(0), help="How far to go from the mode; all the way by default."
 )
-def sample(name: str, n: int, out: Path, seed: int, labels: str | None, truncation: float | None) -> None:
+@click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one.")
+def sample(
+    name: str,
+    n: int,
+    out: Path,
+    seed: int,
+    labels: str | None,
+    truncation: float | None,
+    device: str | None,
+) -> None:
     """Draw samples of the generator NAME, and write them to files.
 
     NAME is a world, a checkpoint that ships (`geneval zoo list` shows both) or a checkpoint file. Image i is that of
     seed `--seed` + i, however many are drawn. Of a generator with classes, a folder has a folder for each class, as
     `geneval intra-fid` takes it, and an .npz has the labels as its second array.
     """
+    from gen_eval.planning import pick_device
     from gen_eval.zoo import open_sampler
 
     from .console import progress_bar
 
-    sampler = open_sampler(name)
+    sampler = open_sampler(name, pick_device(device))
     _require_new(out, sampler)
     chosen = read_labels(labels, sampler, n)
     with progress_bar() as progress:

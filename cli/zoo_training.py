@@ -157,8 +157,10 @@ def open_training_data(
     skip_corrupt: bool,
     offline: bool | None,
     progress: Progress,
+    *,
+    first: int = _FIRST_OF_A_WORLD,
 ) -> TrainingData:
-    """What a user's text names: a dataset, a path, or else a world, whose samples are of far seeds.
+    """What a user's text names: a dataset, a path, or else a world, whose samples are those from seed ``first`` on.
 
     Raises:
         UnknownName: if it is none of these.
@@ -170,7 +172,7 @@ def open_training_data(
     given: Any = source
     seed = 0
     if source in WORLDS and not Path(source).exists():
-        given, n, seed = WORLDS[source](), n or _OF_A_WORLD, _FIRST_OF_A_WORLD
+        given, n, seed = WORLDS[source](), n or _OF_A_WORLD, first
     elif source.partition(":")[0] not in DATASETS and not Path(source).exists():
         raise UnknownName("data", source, [*DATASETS, *WORLDS, "FOLDER", "FILE"])
     return open_data(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from gen_eval import draws
@@ -21,11 +22,12 @@ _FOLDER = Path(__file__).parent / "checkpoints"
 CHECKPOINTS: dict[str, Path] = {path.stem: path for path in sorted(_FOLDER.glob(f"*{EXTENSION}"))}
 
 
-def open_sampler(name: str | Path) -> Sampler:
+def open_sampler(name: str | Path, device: torch.device | str = "cpu") -> Sampler:
     """A generator by its name.
 
     Args:
         name: a row of :data:`WORLDS` or :data:`CHECKPOINTS`, or the path of a checkpoint; ``zoo:`` may stand before it.
+        device: where its network runs; another device rounds otherwise, so samples may differ by a level.
 
     Raises:
         UnknownName: if it is neither a name nor a file.
@@ -36,7 +38,7 @@ def open_sampler(name: str | Path) -> Sampler:
         return find_world(name)
     path = CHECKPOINTS.get(name, Path(name))
     if path.is_file():
-        return load(path).sampler()
+        return load(path).sampler(device)
     raise UnknownName("generator", name, [*WORLDS, *CHECKPOINTS, f"FILE{EXTENSION}"])
 
 
