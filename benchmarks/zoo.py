@@ -25,9 +25,11 @@ from gen_eval_cli.allocator import keep_freed_memory
 from gen_eval_cli.console import progress_bar
 from gen_eval_cli.pictures import Row, draw_rows
 from recording import cores, processor, write_csv
+from scipy.stats import spearmanr
 
 from gen_eval import Evaluation, Result
 from gen_eval.datasets import Dataset, load
+from gen_eval.likelihood import Likelihood, evaluate_likelihood
 from gen_eval.progress import Progress
 from gen_eval.truncation import truncation_curve
 from gen_eval.zoo import MODELS, Checkpoint, Sampler, load_checkpoint
@@ -40,6 +42,7 @@ DATASETS = ("mnist", "fashion-mnist")
 MEASURES = ("fid", "kid", "pr", "dc")
 SHOWN = ("fid", "kid", "precision", "recall", "coverage")
 HELD_OUT = "held-out real"
+SIGNS = {"exact": "", "lower": "≤ ", "unbiased": "≈ "}  # before bits per dimension, by kind of likelihood
 SWEEPS = {  # what is truncated, and where
     "sngan": (4.0, 1.5, 1.0, 0.5),
     "biggan": (4.0, 1.5, 1.0, 0.5),
@@ -69,6 +72,9 @@ class Entry:
     recall_error: float
     coverage: float
     coverage_error: float
+    likelihood: str  # which kind; empty for models without one
+    bits_per_dim: float | None
+    bits_per_dim_error: float | None
 
 
 def main() -> None:
@@ -141,7 +147,7 @@ def measure(name: str, arguments: argparse.Namespace, picture: Path) -> tuple[li
             device=arguments.device,
             progress=progress,
         )
-        entries = [entry(name, HELD_OUT, None, evaluation.measure(rgb(heldout)))]
+        entries = [entry(name, HELD_OUT, None, evaluation.measure(rgb(heldout)), None)]
         samples = {HELD_OUT: heldout}
         checkpoints = {}
         for model in arguments.models:
@@ -149,9 +155,12 @@ def measure(name: str, arguments: argparse.Namespace, picture: Path) -> tuple[li
             if not path.exists():
                 continue
             checkpoints[model] = load_checkpoint(path)
-            drawn = checkpoints[model].sampler().sample(arguments.n, seed=arguments.seed)
+            sampler = checkpoints[model].sampler()
+            drawn = sampler.sample(arguments.n, seed=arguments.seed)
             samples[model] = drawn.permute(0, 2, 3, 1).numpy()
-            entries.append(entry(name, model, checkpoints[model], evaluation.measure(rgb(samples[model]))))
+            results = evaluation.measure(rgb(samples[model]))
+            likelihood = likelihood_of(sampler, heldout[: arguments.likelihood_n], progress)
+            entries.append(entry(name, model, checkpoints[model], results, likelihood))
             print(entries[-1], flush=True)
         sweeps = sweep(checkpoints, rgb(reference), arguments, progress)
     draw(name, entries, samples, picture)
@@ -167,7 +176,20 @@ def rgb(images: np.ndarray) -> np.ndarray:
     return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
 
 
-def entry(data: str, model: str, checkpoint: Checkpoint | None, results: list[Result]) -> Entry:
+def likelihood_of(sampler: Sampler, heldout: np.ndarray, progress: Progress) -> Likelihood | None:
+    """What the sampler makes of held-out images, if it has a likelihood."""
+    if not hasattr(sampler, "log_prob"):
+        return None
+    return evaluate_likelihood(sampler, heldout, progress=progress)
+
+
+def entry(
+    data: str,
+    model: str,
+    checkpoint: Checkpoint | None,
+    results: list[Result],
+    likelihood: Likelihood | None,
+) -> Entry:
     judged = {
         result.label(value): (result.values[value], result.errors[value])
         for result in results
@@ -187,6 +209,9 @@ def entry(data: str, model: str, checkpoint: Checkpoint | None, results: list[Re
         sets["generated"].n,
         sets["reference"].n,
         **numbers,
+        likelihood=likelihood.terms.kind if likelihood else "",
+        bits_per_dim=likelihood.values["bits_per_dim"] if likelihood else None,
+        bits_per_dim_error=likelihood.errors["bits_per_dim"] if likelihood else None,
     )
 
 
@@ -247,8 +272,8 @@ def section(
         f"{entries[0].n:,} samples of each model, and as many held-out images, against the first "
         f"{entries[0].reference_n:,} training images.",
         "",
-        "| model | steps | CPU s | parameters | FID | KID x 1000 | precision | recall | coverage |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| model | steps | CPU s | parameters | FID | KID x 1000 | precision | recall | coverage | bits/dim |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in sorted(entries, key=lambda each: each.fid):
         trained = (
@@ -262,9 +287,18 @@ def section(
             pair(each.fid, each.fid_error, 1),
             pair(1000 * each.kid, 1000 * each.kid_error, 1),
             *(pair(getattr(each, value), getattr(each, f"{value}_error"), 3) for value in SHOWN[2:]),
+            bits(each),
         )
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", order(entries), "", f"![samples]({picture.parent.name}/{picture.name})", ""]
+    lines += [
+        "",
+        order(entries),
+        "",
+        parting(entries),
+        "",
+        f"![samples]({picture.parent.name}/{picture.name})",
+        "",
+    ]
     for model, points in sweeps.items():
         lines += [f"Truncation of {model}, {entries[0].n // 2:,} samples:", "", *sweep_table(points), ""]
     return "\n".join(lines)
@@ -297,6 +331,24 @@ def order(entries: list[Entry]) -> str:
     return f"Order by FID: {text}. (`~`: within two standard errors of each other.)"
 
 
+def bits(entry: Entry) -> str:
+    """Bits per dimension of held-out images, at most or about so many where the likelihood is not exact."""
+    if entry.bits_per_dim is None or entry.bits_per_dim_error is None:
+        return ""
+    return SIGNS[entry.likelihood] + pair(entry.bits_per_dim, entry.bits_per_dim_error, 3)
+
+
+def parting(entries: list[Entry]) -> str:
+    """Whether the order by likelihood is that by FID, of the models that have both."""
+    both = [each for each in entries if each.bits_per_dim is not None]
+    if len(both) < 3:
+        return ""
+    ranked = " < ".join(each.model for each in sorted(both, key=lambda each: each.bits_per_dim or 0))
+    rank = spearmanr([each.bits_per_dim for each in both], [each.fid for each in both]).statistic
+    of = f"of these {len(both)} models"
+    return f"Order by bits per dimension: {ranked}. Its rank correlation with FID, {of}, is {rank:.2f}."
+
+
 def page(sections: list[str], arguments: argparse.Namespace) -> str:
     command = f"python benchmarks/zoo.py --n {arguments.n} --reference-n {arguments.reference_n}"
     head = f"""# The zoo on real images
@@ -321,6 +373,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=list(MODELS), help="rows of MODELS")
     parser.add_argument("--n", type=int, default=1000, help="samples of each model")
     parser.add_argument("--reference-n", type=int, default=2500, help="training images")
+    parser.add_argument("--likelihood-n", type=int, default=500, help="held-out images of a likelihood")
     parser.add_argument("--seed", type=int, default=0, help="of training and of the first sample")
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
     parser.add_argument("--train-only", action="store_true", help="measure nothing")

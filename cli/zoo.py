@@ -65,19 +65,23 @@ def _knobs(sampler: Sampler) -> str:
 
 
 def _data_of(recipe: Recipe) -> str:
-    """What a recipe can be trained on, as its networks tell when they are made for it."""
+    """What a recipe can be trained on, as its networks tell, and what its likelihood is of each."""
     import torch
 
+    from gen_eval.zoo.checkpoint import kept_modules
     from gen_eval.zoo.task import Kind
 
     found = []
     for what, shape in (("images", (1, 8, 8)), ("vectors", (2,))):
+        scaling = {"mean": torch.zeros(shape), "sd": torch.ones(shape)}
         for labels, classes in (("", ()), (" with labels", _CLASSES)):
+            kind = Kind(shape, classes)
             try:
                 with torch.random.fork_rng(devices=[]):
-                    recipe.task(Kind(shape, classes))
+                    kept = kept_modules(recipe.task(kind))
             except UsageError:
                 continue
-            found.append(what + labels)
+            bound = getattr(recipe.sampler("", kind, kept.eval(), scaling), "bound", None)
+            found.append(what + labels + (f" (likelihood: {bound})" if bound else ""))
             break
     return " or ".join(found)

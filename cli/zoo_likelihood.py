@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.command("likelihood")
 @click.argument("source", metavar="DATA")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
-@click.option("-n", "--n", type=click.IntRange(2), help="Only the first so many; of a world 10,000 by default.")
+@click.option(
+    "-n", "--n", type=click.IntRange(2), help="Only the first so many; of a world 10,000 by default."
+)
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise between levels.")
 @click.option("--draws", type=click.IntRange(1), help="K of a lower bound; by default the generator's own.")
 @click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one.")

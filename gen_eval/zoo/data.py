@@ -322,7 +322,7 @@ def _numbers(labels: Any, of: Named) -> tuple[Tensor | None, tuple[str, ...]]:
     else:
         found = read_labels(labels, of).of
     names = set(found)
-    whole = all(name.isdecimal() for name in names)
+    whole = all(name.removeprefix("-").isdecimal() for name in names)
     classes = tuple(sorted(names, key=lambda name: (int(name) if whole else 0, name)))
     numbers = {name: number for number, name in enumerate(classes)}
     return torch.tensor([numbers[name] for name in found]), classes
