@@ -17,6 +17,7 @@ from gen_eval.validation.combinators import COMBINATORS
 from gen_eval.validation.contract import contract
 from gen_eval.validation.critics import CRITICS
 from gen_eval.validation.densities import DENSITIES
+from gen_eval.validation.discrete_flows import DISCRETE_FLOWS
 from gen_eval.validation.distributions import DISTRIBUTIONS
 from gen_eval.validation.images import IMAGES
 from gen_eval.validation.manifolds import MANIFOLDS
@@ -37,6 +38,7 @@ CHECKS: dict[str, Check] = {
         *map(contract, MODELS.values()),
         *CRITICS,
         *AUTOENCODERS,
+        *DISCRETE_FLOWS,
         *PLANAR,
         *IMAGES,
         *SHIPPED_DIGITS,

@@ -189,19 +189,23 @@ class FlowSampler(TrainedDensity):
     def log_prob(self, x: Tensor) -> Tensor:
         """See :class:`~gen_eval.zoo.observations.TrainedDensity`."""
         observations, log_volume = self._observations(x)
-        wanted, probe = self._model.net.probe, None
-        if wanted is not None:
-            noise = normal_of_content(x, self._model.latent_dim)
-            probe = to_probe(noise, wanted).to(observations)
         with torch.no_grad():
-            found = self._model.log_prob(observations, probe)
+            found = self._model.log_prob(observations, self._probe(x))
         return (found.double() - log_volume).to(x.device)
 
     def encode(self, x: Tensor) -> Tensor:
         """The latents of samples, ``[b, d]`` float32: what :meth:`synthesize` makes them of. As :meth:`log_prob`."""
         observations, _ = self._observations(x)
         with torch.no_grad():
-            return self._model.to_latent(observations)[0]
+            return self._model.to_latent(observations, self._probe(x))[0]
+
+    def _probe(self, x: Tensor) -> Tensor | None:
+        """What the network is to probe with for rows of that content."""
+        wanted = self._model.net.probe
+        if wanted is None:
+            return None
+        noise = normal_of_content(x, self._model.latent_dim)
+        return to_probe(noise, wanted).to(self._device, torch.float32)
 
 
 def to_probe(normal: Tensor, wanted: str) -> Tensor:
