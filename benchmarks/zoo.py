@@ -162,7 +162,8 @@ def measure(name: str, arguments: argparse.Namespace, picture: Path) -> tuple[li
             likelihood = likelihood_of(sampler, heldout[: arguments.likelihood_n], progress)
             entries.append(entry(name, model, checkpoints[model], results, likelihood))
             print(entries[-1], flush=True)
-        sweeps = sweep(checkpoints, rgb(reference), arguments, progress)
+        swept = checkpoints if name in arguments.sweep else {}
+        sweeps = sweep(swept, rgb(reference), arguments, progress)
     draw(name, entries, samples, picture)
     return entries, section(name, entries, sweeps, picture, arguments)
 
@@ -351,6 +352,7 @@ def parting(entries: list[Entry]) -> str:
 
 def page(sections: list[str], arguments: argparse.Namespace) -> str:
     command = f"python benchmarks/zoo.py --n {arguments.n} --reference-n {arguments.reference_n}"
+    command += f" --sweep {' '.join(arguments.sweep)}"
     head = f"""# The zoo on real images
 
 Made by `{command}`
@@ -377,6 +379,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of training and of the first sample")
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side")
     parser.add_argument("--train-only", action="store_true", help="measure nothing")
+    parser.add_argument("--sweep", nargs="*", default=DATASETS, help="datasets whose truncations are swept")
     parser.add_argument("--device", help="cpu or cuda")
     parser.add_argument("--date", default="", help="to end the name of the recorded file")
     docs = Path(__file__).parents[1] / "docs"
