@@ -15,6 +15,7 @@ from gen_eval.validation.check import TIERS, Check, Known, Outcome, at_least, at
 from gen_eval.validation.closed_forms import CLOSED_FORMS
 from gen_eval.validation.combinators import COMBINATORS
 from gen_eval.validation.contract import contract
+from gen_eval.validation.continuous_flows import CONTINUOUS_FLOWS
 from gen_eval.validation.critics import CRITICS
 from gen_eval.validation.densities import DENSITIES
 from gen_eval.validation.discrete_flows import DISCRETE_FLOWS
@@ -22,6 +23,7 @@ from gen_eval.validation.distributions import DISTRIBUTIONS
 from gen_eval.validation.images import IMAGES
 from gen_eval.validation.manifolds import MANIFOLDS
 from gen_eval.validation.mechanisms import MECHANISMS
+from gen_eval.validation.odes import ODES
 from gen_eval.validation.planar import PLANAR
 from gen_eval.validation.shipped import SHIPPED_DIGITS
 from gen_eval.zoo.models import MODELS
@@ -39,6 +41,8 @@ CHECKS: dict[str, Check] = {
         *CRITICS,
         *AUTOENCODERS,
         *DISCRETE_FLOWS,
+        *ODES,
+        *CONTINUOUS_FLOWS,
         *PLANAR,
         *IMAGES,
         *SHIPPED_DIGITS,

@@ -11,6 +11,7 @@ from gen_eval.errors import UnknownName
 from gen_eval.zoo.adversarial import Adversarial
 from gen_eval.zoo.adversarial_variational import AdversarialVariational
 from gen_eval.zoo.autoregressive_flows import AutoregressiveFlow
+from gen_eval.zoo.continuous import ContinuousFlow
 from gen_eval.zoo.coupling import CouplingFlow
 from gen_eval.zoo.models.autoencoders import AUTOENCODERS
 from gen_eval.zoo.models.flows import FLOWS
@@ -21,7 +22,14 @@ from gen_eval.zoo.variational import Variational
 # Recipes by family, to rebuild one from the header of a checkpoint.
 RECIPES: dict[str, type[Any]] = {
     recipe.family: recipe
-    for recipe in (Adversarial, Variational, AdversarialVariational, CouplingFlow, AutoregressiveFlow)
+    for recipe in (
+        Adversarial,
+        Variational,
+        AdversarialVariational,
+        CouplingFlow,
+        AutoregressiveFlow,
+        ContinuousFlow,
+    )
 }
 
 MODELS: dict[str, Model] = {row.name: row for row in (*GANS, *AUTOENCODERS, *FLOWS)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gen_eval.zoo.autoregressive_flows import AutoregressiveFlow
+from gen_eval.zoo.continuous import ContinuousFlow
 from gen_eval.zoo.coupling import CouplingFlow
 from gen_eval.zoo.task import Model
 
@@ -46,5 +47,32 @@ FLOWS = (
             transform="spline", bins=4, layers=2, width=32, margin=1e-3, rate=3e-3, steps=2200
         ),
         "Durkan et al. 2019, arXiv:1906.04032",
+    ),
+    Model(
+        "ffjord",
+        "a continuous flow along a free-form field, its trace estimated in training",
+        ContinuousFlow(width=256, training="rk4:3", actnorm=True, margin=1e-5, rate=3e-3, steps=1400),
+        "Grathwohl et al. 2019, arXiv:1810.01367",
+    ),
+    Model(
+        "ffjord-convolutional",
+        "the same with a field of convolutions",
+        ContinuousFlow(field="convolutional", width=32, actnorm=True, margin=1e-5, rate=5e-3, steps=260),
+        "Grathwohl et al. 2019, arXiv:1810.01367",
+    ),
+    Model(
+        "planar-cnf",
+        "a continuous flow along a sum of planar fields, whose trace is exact",
+        ContinuousFlow(
+            field="planar",
+            layers=1,
+            width=256,
+            training="rk4:3",
+            actnorm=True,
+            margin=1e-5,
+            rate=2e-3,
+            steps=3000,
+        ),
+        "Chen et al. 2018, arXiv:1806.07366",
     ),
 )
