@@ -14,17 +14,19 @@ from gen_eval.validation.autoencoders import AUTOENCODERS
 from gen_eval.validation.check import TIERS, Check, Known, Outcome, at_least, at_most, near, run, select
 from gen_eval.validation.closed_forms import CLOSED_FORMS
 from gen_eval.validation.combinators import COMBINATORS
-from gen_eval.validation.contract import contract
 from gen_eval.validation.continuous_flows import CONTINUOUS_FLOWS
+from gen_eval.validation.contract import contract
 from gen_eval.validation.critics import CRITICS
 from gen_eval.validation.densities import DENSITIES
 from gen_eval.validation.discrete_flows import DISCRETE_FLOWS
 from gen_eval.validation.distributions import DISTRIBUTIONS
 from gen_eval.validation.images import IMAGES
+from gen_eval.validation.langevin import LANGEVIN
 from gen_eval.validation.manifolds import MANIFOLDS
 from gen_eval.validation.mechanisms import MECHANISMS
 from gen_eval.validation.odes import ODES
 from gen_eval.validation.planar import PLANAR
+from gen_eval.validation.score_models import SCORE_MODELS
 from gen_eval.validation.shipped import SHIPPED_DIGITS
 from gen_eval.zoo.models import MODELS
 
@@ -43,6 +45,8 @@ CHECKS: dict[str, Check] = {
         *DISCRETE_FLOWS,
         *ODES,
         *CONTINUOUS_FLOWS,
+        *LANGEVIN,
+        *SCORE_MODELS,
         *PLANAR,
         *IMAGES,
         *SHIPPED_DIGITS,

@@ -24,6 +24,7 @@ from gen_eval.zoo.observations import (
     observed,
     standard_normal,
     to_batch,
+    to_probe,
 )
 from gen_eval.zoo.sampler import CONTENT, Sampler
 from gen_eval.zoo.task import Batch, Kind, Player, Task
@@ -206,8 +207,3 @@ class FlowSampler(TrainedDensity):
             return None
         noise = normal_of_content(x, self._model.latent_dim)
         return to_probe(noise, wanted).to(self._device, torch.float32)
-
-
-def to_probe(normal: Tensor, wanted: str) -> Tensor:
-    """Standard normal numbers as they are, or their signs."""
-    return normal if wanted == "gaussian" else torch.where(normal < 0, -1.0, 1.0).to(normal)

@@ -52,6 +52,11 @@ def normal_of_content(x: Tensor, count: int) -> Tensor:
     return draws.normal(torch.tensor(seeds, dtype=torch.int64), count, _OF_CONTENT)
 
 
+def to_probe(normal: Tensor, wanted: str) -> Tensor:
+    """Standard normal numbers as they are, or their signs."""
+    return normal if wanted == "gaussian" else torch.where(normal < 0, -1.0, 1.0).to(normal)
+
+
 class TrainedDensity(Trained):
     """A trained generator that tells how likely x is; see :class:`gen_eval.likelihood.Density`.
 

@@ -64,7 +64,7 @@ class Trained(Sampler):
         self.kind = kind
         self.network: GeneratorNet = network  # type: ignore[assignment]
         self._scaling = scaling
-        self._device = next(network.parameters()).device
+        self._device = next(network.parameters(), torch.empty(0)).device  # a chain may have none
 
     def latent(self, seeds: Tensor, truncation: float | None = None) -> Tensor:
         """int64 ``[b]`` to ``[b, latent_dim]`` float32.

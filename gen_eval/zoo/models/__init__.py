@@ -13,9 +13,12 @@ from gen_eval.zoo.adversarial_variational import AdversarialVariational
 from gen_eval.zoo.autoregressive_flows import AutoregressiveFlow
 from gen_eval.zoo.continuous import ContinuousFlow
 from gen_eval.zoo.coupling import CouplingFlow
+from gen_eval.zoo.denoising import Denoising
 from gen_eval.zoo.models.autoencoders import AUTOENCODERS
 from gen_eval.zoo.models.flows import FLOWS
 from gen_eval.zoo.models.gans import GANS
+from gen_eval.zoo.models.scores import SCORES
+from gen_eval.zoo.scores import ScoreMatching
 from gen_eval.zoo.task import Model
 from gen_eval.zoo.variational import Variational
 
@@ -29,10 +32,12 @@ RECIPES: dict[str, type[Any]] = {
         CouplingFlow,
         AutoregressiveFlow,
         ContinuousFlow,
+        ScoreMatching,
+        Denoising,
     )
 }
 
-MODELS: dict[str, Model] = {row.name: row for row in (*GANS, *AUTOENCODERS, *FLOWS)}
+MODELS: dict[str, Model] = {row.name: row for row in (*GANS, *AUTOENCODERS, *FLOWS, *SCORES)}
 
 
 def find_model(name: str) -> Model:

@@ -56,7 +56,7 @@ FLOWS = (
     ),
     Model(
         "ffjord-convolutional",
-        "the same with a field of convolutions",
+        "the same with a field of convolutions: likelier images, worse samples",
         ContinuousFlow(field="convolutional", width=32, actnorm=True, margin=1e-5, rate=5e-3, steps=260),
         "Grathwohl et al. 2019, arXiv:1810.01367",
     ),
