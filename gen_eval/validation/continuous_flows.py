@@ -16,9 +16,10 @@ from gen_eval.validation.closed_forms import normals
 from gen_eval.validation.odes import CHEN, DIM, KIND, MATRIX, MODELS, TIGHT, Linear, curved, moving
 from gen_eval.zoo.continuous import ContinuousFlow, ContinuousNet
 from gen_eval.zoo.data import open_data
-from gen_eval.zoo.flows import FlowModel, to_probe
+from gen_eval.zoo.flows import FlowModel
 from gen_eval.zoo.nets.fields import Planar, VectorField, convolutional, dense
 from gen_eval.zoo.nets.traces import exact_trace, hutchinson
+from gen_eval.zoo.observations import to_probe
 from gen_eval.zoo.ode import Solver, solve
 from gen_eval.zoo.task import Kind, Model
 from gen_eval.zoo.training import train
