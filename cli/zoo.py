@@ -42,20 +42,20 @@ def list_() -> None:
         world = make()
         known = [what for what, has in (("density", "log_prob"), ("score", "score")) if hasattr(world, has)]
         exact = f"; exact {' and '.join(known)}" if known else ""
-        click.echo(f"  {name:18}vectors of {world.shape[0]}{exact}{_knobs(world)}")
+        click.echo(f"  {name:26}vectors of {world.shape[0]}{exact}{_knobs(world)}")
     click.secho("models", bold=True, nl=False)
     click.echo("       (geneval zoo train MODEL --data DATA -o FILE)")
     for name, model in MODELS.items():
-        click.echo(f"  {name:18}{model.about}; {model.cite}")
-        click.echo(f"  {'':18}learns {_data_of(model.recipe)}; {model.recipe.steps:,} steps by default")
+        click.echo(f"  {name:26}{model.about}; {model.cite}")
+        click.echo(f"  {'':26}learns {_data_of(model.recipe)}; {model.recipe.steps:,} steps by default")
     click.secho("checkpoints", bold=True, nl=False)
     click.echo("  (trained, and shipped: geneval zoo sample NAME -n 1000 -o DIR)")
     for name, path in CHECKPOINTS.items():
         checkpoint = load_checkpoint(path)
-        click.echo(f"  {name:18}{describe(checkpoint, path)}{_knobs(checkpoint.sampler())}")
+        click.echo(f"  {name:26}{describe(checkpoint, path)}{_knobs(checkpoint.sampler())}")
         if checkpoint.scores:
             scores = ", ".join(f"{score} {value:.4g}" for score, value in checkpoint.scores.items())
-            click.echo(f"  {'':18}{scores}")
+            click.echo(f"  {'':26}{scores}")
 
 
 def _knobs(sampler: Sampler) -> str:

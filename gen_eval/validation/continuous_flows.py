@@ -40,7 +40,8 @@ def _net(field: VectorField, density: Solver, dim: int = DIM) -> ContinuousNet:
 
 def _traces() -> Sequence[float]:
     """Greatest differences of traces, exact and in closed form, from the diagonal of the Jacobian."""
-    fields = (dense(KIND, 16, 2), convolutional(Kind((1, 4, 4)), 8, 1), Planar(DIM, 16))
+    with torch.random.fork_rng(devices=[]):
+        fields = (dense(KIND, 16, 2), convolutional(Kind((1, 4, 4)), 8, 1), Planar(DIM, 16))
     found = []
     for dim, fresh in zip((DIM, 16, DIM), fields, strict=True):
         field, x = moving(fresh, 3.0), normals(3, dim, 0)
@@ -118,7 +119,9 @@ def _latent(net: ContinuousNet, x: Tensor) -> Tensor:
 def _log_determinant() -> Sequence[float]:
     """Greatest errors of the log-determinant of whole flows against that of the Jacobian of their solution."""
     found = []
-    for field in (curved(1.5), moving(Planar(DIM, 16), 1.5)):
+    with torch.random.fork_rng(devices=[]):
+        planar = Planar(DIM, 16)
+    for field in (curved(1.5), moving(planar, 1.5)):
         net, x = _net(field, Solver("rk4", 50)), normals(3, DIM, 0)
         jacobians = _jacobians(partial(_latent, net), x)
         with torch.no_grad():

@@ -130,7 +130,7 @@ LANGEVIN = (
     Check(
         "annealed-langevin-dynamics",
         "Of two modes far apart, annealed chains find the one of weight .8 as often; plain ones stay where they start.",
-        (),
+        ("ncsn",),
         "quick",
         (near(0.79, 0.05, "annealed"), near(0.5, 0.08, "plain")),
         _shares,

@@ -45,7 +45,9 @@ def moving(field: AnyField, scale: float = 1.0) -> AnyField:
 
 def curved(scale: float = 1.0) -> VectorField:
     """A free-form field."""
-    return moving(dense(KIND, 16, 2), scale)
+    with torch.random.fork_rng(devices=[]):
+        field = dense(KIND, 16, 2)
+    return moving(field, scale)
 
 
 # --- Gradients

@@ -94,7 +94,7 @@ def test_list_says_how_a_checkpoint_came_about_and_what_it_takes(run, pictures, 
     checkpoint.save(scored, out)
     monkeypatch.setitem(CHECKPOINTS, "tiny-pictures", out)
     lines = run("zoo", "list").out.splitlines()
-    made = rf"  tiny-pictures     tiny-biggan of {re.escape(str(pictures))}, 2 steps of seed 5 in \d+ s, 0\.0"
+    made = rf"  tiny-pictures +tiny-biggan of {re.escape(str(pictures))}, 2 steps of seed 5 in \d+ s, 0\.0"
     assert re.match(made, lines[-2])
     assert "MB; 2 classes; truncation: " in lines[-2]
     assert lines[-1].strip() == "fid 123.5, precision 0.25"

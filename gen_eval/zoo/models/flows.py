@@ -55,7 +55,7 @@ FLOWS = (
         "Grathwohl et al. 2019, arXiv:1810.01367",
     ),
     Model(
-        "ffjord-convolutional",
+        "ffjord-conv",
         "the same with a field of convolutions: likelier images, worse samples",
         ContinuousFlow(field="convolutional", width=32, actnorm=True, margin=1e-5, rate=5e-3, steps=260),
         "Grathwohl et al. 2019, arXiv:1810.01367",
