@@ -302,7 +302,8 @@ def section(
         "",
     ]
     for model, points in sweeps.items():
-        lines += [f"Truncation of {model}, {entries[0].n // 2:,} samples:", "", *sweep_table(points), ""]
+        heading = f"Truncation of {model}, {entries[0].n // 2:,} samples, so FID is above that of the table:"
+        lines += [heading, "", *sweep_table(points), ""]
     return "\n".join(lines)
 
 
@@ -330,7 +331,8 @@ def order(entries: list[Entry]) -> str:
     for before, after in itertools.pairwise(ranked):
         error = float(np.hypot(before.fid_error, after.fid_error))
         text += f" {'<' if after.fid - before.fid > 2 * error else '~'} {after.model}"
-    return f"Order by FID: {text}. (`~`: within two standard errors of each other.)"
+    near = "within two standard errors of the one before, which says nothing of those further off"
+    return f"Order by FID: {text}. (`~`: {near}.)"
 
 
 def bits(entry: Entry) -> str:
@@ -352,18 +354,23 @@ def parting(entries: list[Entry]) -> str:
 
 
 def page(sections: list[str], arguments: argparse.Namespace) -> str:
-    command = f"python benchmarks/zoo.py --n {arguments.n} --reference-n {arguments.reference_n}"
+    command = (
+        f"python benchmarks/zoo.py --folder FOLDER --n {arguments.n} --reference-n {arguments.reference_n}"
+    )
     command += f" --sweep {' '.join(arguments.sweep)}"
+    if arguments.models != list(MODELS):
+        command += f" --models {' '.join(arguments.models)}"
     head = f"""# The zoo on real images
 
 Made by `{command}`
 on {cores()} cores of {processor()} with torch {torch.__version__}: each model
 trained on one thread from seed {arguments.seed}, with its default settings (`geneval zoo list`).
 
-These are small networks after a minute or two of one core: the tables say what the metrics make of them, and nothing
-of what the methods can do. Errors are of the samples; another training seed moves a model by more. Of the two domains
-of `cogan`, images and their negatives, the first is measured. Bits per dimension are of {arguments.likelihood_n}
-held-out images, where a model has a likelihood: at most so many (≤) of a lower bound.
+These are small networks after minutes of one core: the tables say what the metrics make of them, and nothing of what
+the methods can do. Each was trained from one seed, and errors are of the samples alone. Parameters are those that a
+checkpoint keeps: generators alone, of `vae` and its like encoders too. Of the two domains of `cogan`, images and their
+negatives, the first is measured. Bits per dimension are of {arguments.likelihood_n} held-out images, where a model
+has a likelihood: at most so many (≤) of a lower bound.
 """
     return head + "\n" + "\n".join(sections)
 

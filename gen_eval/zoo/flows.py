@@ -183,7 +183,15 @@ class FlowSampler(TrainedDensity):
         self.bound = "exact" if model.net.probe is None else "unbiased"
 
     def latent(self, seeds: Tensor, truncation: float | None = None) -> Tensor:
-        """int64 ``[b]`` to ``[b, d]`` float32."""
+        """int64 ``[b]`` to ``[b, d]`` float32.
+
+        Raises:
+            UsageError: of a temperature that is infinite.
+        """
+        if truncation == math.inf:
+            raise UsageError(
+                "a temperature is a finite factor, found inf: leave it out for that of training, 1"
+            )
         z = draws.normal(seeds, self._model.latent_dim, CONTENT)
         return ((1.0 if truncation is None else truncation) * z).float()
 

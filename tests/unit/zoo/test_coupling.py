@@ -263,3 +263,13 @@ def test_data_that_no_coupling_fits_is_refused():
         CouplingFlow(levels=3).net(Kind((1, 28, 28)))
     with pytest.raises(UsageError, match="2 or more, found 1"):
         CouplingFlow().net(Kind((1,)))
+
+
+def test_a_temperature_scales_the_latent_and_is_finite():
+    sampler = train(
+        Model("nice", "", RECIPES["nice"], ""), open_data(Mixture.ring(), n=100), steps=1
+    ).sampler()
+    seeds = torch.arange(5)
+    torch.testing.assert_close(sampler.latent(seeds, 0.5), sampler.latent(seeds) / 2)
+    with pytest.raises(UsageError, match="finite factor"):
+        sampler.sample(2, seed=0, truncation=math.inf)
