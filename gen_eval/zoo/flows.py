@@ -214,4 +214,4 @@ class FlowSampler(TrainedDensity):
         if wanted is None:
             return None
         noise = normal_of_content(x, self._model.latent_dim)
-        return to_probe(noise, wanted).to(self._device, torch.float32)
+        return to_probe(noise, wanted).to(self._device, self._dtype)

@@ -82,7 +82,7 @@ class TrainedDensity(Trained):
         """
 
     def _observations(self, x: Tensor) -> tuple[Tensor, float]:
-        """As the networks take them, and the logarithm of what that does to a volume.
+        """As the networks take them, of their type, and the logarithm of what that does to a volume.
 
         Raises:
             UsageError: if x is of another shape or leaves [0, 1].
@@ -94,11 +94,10 @@ class TrainedDensity(Trained):
             )
         if not self.kind.images:
             mean, sd = (self._scaling[key].to(x) for key in ("mean", "sd"))
-            return ((x - mean) / sd).to(self._device, torch.float32), float(
-                self._scaling["sd"].double().log().sum()
-            )
+            volume = float(self._scaling["sd"].double().log().sum())
+            return ((x - mean) / sd).to(self._device, self._dtype), volume
         if len(x) and not 0 <= float(x.min()) <= float(x.max()) <= 1:
             raise UsageError(
                 f"{self.name} is a density of pixels in [0, 1], found {float(x.min()):g} to {float(x.max()):g}"
             )
-        return x.to(self._device, torch.float32), 0.0
+        return x.to(self._device, self._dtype), 0.0

@@ -175,5 +175,5 @@ class LearntScore(Trained):
             )
         mean, sd = (self._scaling[key].to(x) for key in ("mean", "sd"))
         with torch.no_grad():
-            found = self._net.score(((x - mean) / sd).to(self._device, torch.float32))
+            found = self._net.score(((x - mean) / sd).to(self._device, self._dtype))
         return found.to(x) / sd

@@ -64,7 +64,8 @@ class Trained(Sampler):
         self.kind = kind
         self.network: GeneratorNet = network  # type: ignore[assignment]
         self._scaling = scaling
-        self._device = next(network.parameters(), torch.empty(0)).device  # a chain may have none
+        weight = next(network.parameters(), torch.empty(0))  # a chain may have none
+        self._device, self._dtype = weight.device, weight.dtype
 
     def latent(self, seeds: Tensor, truncation: float | None = None) -> Tensor:
         """int64 ``[b]`` to ``[b, latent_dim]`` float32.
