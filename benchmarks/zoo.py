@@ -51,7 +51,7 @@ def main() -> None:
     if arguments.train_only:
         return
     keep_freed_memory()
-    arguments.pictures.mkdir(parents=True, exist_ok=True)
+    (arguments.pictures / arguments.record).mkdir(parents=True, exist_ok=True)
     entries, sweeps = [], []
     for name in arguments.data:
         found, truncated = measure(name, arguments)
@@ -125,7 +125,7 @@ def measure(name: str, arguments: argparse.Namespace) -> tuple[list[Entry], list
             print(entries[-1], flush=True)
         swept = checkpoints if name in arguments.sweep else {}
         sweeps = sweep(name, swept, rgb(reference), arguments, progress)
-    draw(name, entries, samples, arguments.pictures / f"{arguments.record}-{name}.png")
+    draw(name, entries, samples, arguments.pictures / arguments.record / f"{name}.png")
     return entries, sweeps
 
 

@@ -1,0 +1,175 @@
+"""Makes docs/zoo.md of what zoo.py recorded in results/; of a model that was measured twice, the later counts.
+
+python benchmarks/zoo_page.py
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import spearmanr
+from zoo_records import HELD_OUT, Entry, Truncated, files, machine, read
+
+PAGE = Path(__file__).parents[1] / "docs" / "zoo.md"
+SIGNS = {"exact": "", "lower": "≤ ", "unbiased": "≈ "}  # before bits per dimension, by kind of likelihood
+# Bits per dimension of MNIST in table 2 of Grathwohl et al. 2019, arXiv:1810.01367.
+PUBLISHED = {"realnvp": "1.06", "glow": "1.05", "ffjord-conv": "0.99 (1.05 of a single flow)"}
+
+
+def main() -> None:
+    recorded = files("zoo-*.csv")
+    truncated = [path for path in recorded if path.name.startswith("zoo-truncation-")]
+    measured = [path for path in recorded if path not in truncated]
+    entries = {(each.data, each.model): each for path in measured for each in read(path, Entry)}
+    points = {
+        (each.data, each.model, each.truncation): each for path in truncated for each in read(path, Truncated)
+    }
+    parts = [head(measured)]
+    for data in dict.fromkeys(each.data for each in entries.values()):
+        of_data = sorted((each for each in entries.values() if each.data == data), key=lambda each: each.fid)
+        parts.append(section(data, of_data, [each for each in points.values() if each.data == data]))
+    PAGE.write_text("\n".join(parts), encoding="utf-8")
+
+
+def head(measured: Sequence[Path]) -> str:
+    made = "\n".join(f"- `{path.name}`: {machine(path)}" for path in measured)
+    return f"""# The zoo on real images
+
+Made by `python benchmarks/zoo_page.py` of what `python benchmarks/zoo.py` recorded in `benchmarks/results/`:
+
+{made}
+
+Each model was trained on one thread from seed 0, with its default settings (`geneval zoo list`).
+
+These are small networks after minutes of one core: the tables say what the metrics make of them, and nothing of what
+the methods can do. Each was trained from one seed, and errors are of the samples alone. Parameters are those that a
+checkpoint keeps: generators alone, of `vae` and its like encoders too. Of the two domains of `cogan`, images and their
+negatives, the first is measured. Bits per dimension are of 500 held-out images, where a model has a likelihood of grey
+levels: at most so many (≤) of a lower bound, about so many (≈) of an estimate.
+"""
+
+
+def section(data: str, entries: Sequence[Entry], points: Sequence[Truncated]) -> str:
+    """All that is known of one dataset; entries by FID."""
+    some = entries[0]
+    lines = [
+        f"## {data}",
+        "",
+        f"{some.n:,} samples of each model, and as many held-out images, against the first {some.reference_n:,} "
+        "training images.",
+        "",
+        *table(entries),
+        "",
+        order(entries),
+        "",
+        *pictures(data),
+        *likelihoods(data, entries),
+    ]
+    for model, of_model in itertools.groupby(points, key=lambda each: each.model):
+        lines += truncations(model, list(of_model))
+    return "\n".join(lines)
+
+
+def pictures(data: str) -> list[str]:
+    """Samples of each recorded part of the zoo, and an empty line after each."""
+    found = sorted((PAGE.parent / "zoo").glob(f"*/{data}.png"))
+    return [f"![samples]({path.relative_to(PAGE.parent)})\n" for path in found]
+
+
+def table(entries: Sequence[Entry]) -> list[str]:
+    lines = [
+        "| model | steps | CPU s | parameters | FID | KID x 1000 | precision | recall | coverage | bits/dim |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in entries:
+        trained = (f"{each.steps:,}", f"{each.training_cpu_s:.0f}", f"{each.parameters:,}")
+        cells = (each.model, *(trained if each.steps else ("",) * 3), *scores(each), bits(each))
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def scores(entry: Entry) -> tuple[str, ...]:
+    """FID, KID, precision, recall and coverage."""
+    return (
+        pair(entry.fid, entry.fid_error, 1),
+        pair(1000 * entry.kid, 1000 * entry.kid_error, 1),
+        pair(entry.precision, entry.precision_error, 3),
+        pair(entry.recall, entry.recall_error, 3),
+        pair(entry.coverage, entry.coverage_error, 3),
+    )
+
+
+def pair(value: float, error: float, digits: int) -> str:
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def bits(entry: Entry) -> str:
+    """Bits per dimension of held-out images, at most or about so many where the likelihood is not exact."""
+    if entry.bits_per_dim is None or entry.bits_per_dim_error is None:
+        return ""
+    return SIGNS[entry.likelihood] + pair(entry.bits_per_dim, entry.bits_per_dim_error, 3)
+
+
+def order(entries: Sequence[Entry]) -> str:
+    """The order by FID: ``<`` where neighbours differ by more than two standard errors, ``~`` elsewhere."""
+    text = entries[0].model
+    for before, after in itertools.pairwise(entries):
+        error = float(np.hypot(before.fid_error, after.fid_error))
+        text += f" {'<' if after.fid - before.fid > 2 * error else '~'} {after.model}"
+    near = "within two standard errors of the one before, which says nothing of those further off"
+    return f"Order by FID: {text}. (`~`: {near}.)"
+
+
+def likelihoods(data: str, entries: Sequence[Entry]) -> list[str]:
+    """Likelihood beside what samples say, of the models that have both."""
+    both = [each for each in entries if each.bits_per_dim is not None]
+    if len(both) < 3:
+        return []
+    lines = [
+        f"### {data}: likelihood beside samples",
+        "",
+        "| by bits/dim | bits/dim | by FID | FID | KID x 1000 | precision | recall | coverage | CPU s |"
+        + (" published bits/dim |" if data == "mnist" else ""),
+        "|---" * (10 if data == "mnist" else 9) + "|",
+    ]
+    by_bits = sorted(both, key=lambda each: each.bits_per_dim or 0)
+    for rank, each in enumerate(by_bits, 1):
+        cells = [f"{rank}. {each.model}", bits(each), f"{both.index(each) + 1}.", *scores(each)]
+        cells.append(f"{each.training_cpu_s:.0f}")
+        if data == "mnist":
+            cells.append(PUBLISHED.get(each.model, ""))
+        lines.append("| " + " | ".join(cells) + " |")
+    rank = spearmanr([each.bits_per_dim for each in both], [each.fid for each in both]).statistic
+    lines += [
+        "",
+        f"Rank correlation of bits per dimension with FID, of these {len(both)} models: {rank:.2f}.",
+        "",
+    ]
+    if data == "mnist":
+        lines += [
+            "The published figures are of Grathwohl et al. 2019 (arXiv:1810.01367, table 2): larger networks, trained "
+            "for days.",
+            "",
+        ]
+    return lines
+
+
+def truncations(model: str, points: Sequence[Truncated]) -> list[str]:
+    """A model's precision, recall and FID along truncations."""
+    lines = [
+        f"Truncation of {model}, {points[0].n:,} samples, so FID is above that of the table:",
+        "",
+        "| truncation | " + " | ".join(f"{each.truncation:g}" for each in points) + " |",
+        "|---" * (len(points) + 1) + "|",
+    ]
+    for value, digits in (("precision", 3), ("recall", 3), ("fid", 1)):
+        cells = (pair(getattr(each, value), getattr(each, f"{value}_error"), digits) for each in points)
+        lines.append(f"| {value} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+if __name__ == "__main__":
+    main()
