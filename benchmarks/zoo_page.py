@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
-from zoo_records import HELD_OUT, Entry, Truncated, files, machine, read
+from zoo_records import Entry, Truncated, files, machine, read
 
 PAGE = Path(__file__).parents[1] / "docs" / "zoo.md"
 SIGNS = {"exact": "", "lower": "≤ ", "unbiased": "≈ "}  # before bits per dimension, by kind of likelihood
