@@ -68,7 +68,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "perceptual": ("errors", "spec", "resize", "engines", "images", "extractors", "latent", "planning"),
     "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
-    "sensitivity": (*BASE, "metrics", "images", "disturbances", "labels", "summary", "results", "evaluation"),
+    "sensitivity": (
+        *(*BASE, "metrics", "images", "disturbances", "labels", "summary", "results", "protocols"),
+        *("planning", "evaluation"),
+    ),
     "validation": (
         *(*BASE, "sealed", "draws", "latent", "engines", "datasets", "zoo", "likelihood", "evaluation"),
     ),
