@@ -57,6 +57,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "sources": ("errors", "sealed", "stats", "images", "extractors", "zoo", "summary", "store"),
     "results": ("errors", "spec"),
     "comparison": ("errors", "results"),
+    "explanation": ("errors", "metrics", "extractors", "results", "protocols"),
     "dequantization": ("errors", "images", "summary", "sources"),
     "likelihood": (*BASE, "engines", "images", "sources", "results", "dequantization"),
     "planning": (*BASE, "stats", "metrics", "images", "extractors", "summary", "protocols"),
