@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -100,15 +101,23 @@ def _compare(a: Mapping[str, Result], b: Mapping[str, Result]) -> _Report:
             if info.digest and info.digest == other.sets[role].digest:
                 report.shared[role] = info.name
         for value in one.better:
-            if one.errors.get(value) is None or other.errors.get(value) is None:
-                report.untested[one.label(value)] = (
+            label = one.label(value)
+            if label in report.untested or label in [each for each, _ in found]:
+                label = f"{value} of {name}"  # the precision of `prdc` beside that of `pr`
+            if all(_tells_error(each, value) for each in (one, other)):
+                found.append((label, compare(one, other, value)))
+            else:
+                report.untested[label] = (
                     f"{one.values[value]:.6g} against {other.values[value]:.6g}, of which no standard error is known"
                 )
-            else:
-                found.append((one.label(value), compare(one, other, value)))
     adjusted = holm([each.p_value for _, each in found]) if found else []
     report.rows = [(label, each, float(p)) for (label, each), p in zip(found, adjusted, strict=True)]
     return report
+
+
+def _tells_error(result: Result, value: str) -> bool:
+    error = result.errors.get(value)
+    return error is not None and math.isfinite(error) and math.isfinite(result.values[value])
 
 
 def _verdict(report: _Report, names: Mapping[str, str], alpha: float) -> str:

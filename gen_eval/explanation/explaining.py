@@ -93,7 +93,10 @@ class Explanation:
         """Everything but the result itself, as plain data."""
         return {
             "measure": self.result.measure,
-            "numbers": [asdict(number) for number in self.numbers],
+            "numbers": [
+                {**asdict(each), "value": each.value if math.isfinite(each.value) else None}
+                for each in self.numbers
+            ],
             "terms": dict(self.terms),
             "comparable_with": [each.practice.numbers for each in self.placements if not each.gaps],
             "not_yet_comparable_with": [
@@ -196,8 +199,8 @@ def _number(result: Result, name: str) -> Number:
 def _sureness(value: float, error: float | None) -> str:
     if error is None:
         return "no standard error is known of it"
-    if math.isnan(error) or math.isnan(value):
-        return "it has no standard error: it is no number"
+    if not (math.isfinite(error) and math.isfinite(value)):
+        return "no standard error is known of it: it, or the error, is no number"
     low, high = value - _LEVEL * error, value + _LEVEL * error
     return f"another draw of as many images would give {low:.4g} to {high:.4g} in 95 of 100 cases"
 
