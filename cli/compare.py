@@ -49,14 +49,16 @@ def compare(a: str, b: str, alpha: float, as_json: bool) -> None:
     terms are named, and what to do about them. Ends with 0 where all measures of both were compared, with 2 where
     one was refused, and with 1 where a file holds no results.
     """
-    results = {a: _by_measure(a), b: _by_measure(b)} if a != b else {}
-    if not results:
+    if a == b:
         raise click.UsageError(f"A and B are both {a}")
+    results = {a: _by_measure(a), b: _by_measure(b)}
     report = _compare(*results.values())
     for name, other in ((a, b), (b, a)):
         report.only[name] = [each for each in results[name] if each not in results[other]]
     if not report.rows and not report.untested and not report.refused:
-        report.refused["all"] = f"{a} has {', '.join(results[a])} and {b} has {', '.join(results[b])}: no measure is in both"
+        report.refused["all"] = (
+            f"{a} has {', '.join(results[a])} and {b} has {', '.join(results[b])}: no measure is in both"
+        )
     verdict = _verdict(report, {"a": a, "b": b}, alpha)
     if as_json:
         click.echo(json.dumps(_to_json(report, {"a": a, "b": b}, alpha, verdict), allow_nan=False))
@@ -73,9 +75,10 @@ def _by_measure(name: str) -> dict[str, Result]:
     found: dict[str, Result] = {}
     for result in read(name):
         if result.measure in found:
-            sets = ", ".join(str(each.sets["generated"].name) for each in (found[result.measure], result))
+            sets = ", ".join(next(iter(each.sets.values())).name for each in (found[result.measure], result))
             raise click.UsageError(
-                f"{name} holds {result.measure} more than once, of {sets}: keep the results of one generated set in a file"
+                f"{name} holds {result.measure} more than once, of {sets}: keep the results of one generated set in a "
+                "file"
             )
         found[result.measure] = result
     return found
@@ -170,7 +173,9 @@ def _show(report: _Report, names: Mapping[str, str], verdict: str) -> None:
     for label, text in report.untested.items():
         click.echo(f"{label}: {text}")
     for role, name in report.shared.items():
-        click.echo(f"both have the {role} images {name}" + _counted_twice(role, [row[1] for row in report.rows]))
+        click.echo(
+            f"both have the {role} images {name}" + _counted_twice(role, [row[1] for row in report.rows])
+        )
     for name, measures in report.only.items():
         if measures:
             click.echo(f"only in {name}: {', '.join(measures)}")
@@ -192,5 +197,5 @@ def _cells(each: Comparison) -> list[str]:
 def _counted_twice(role: str, comparisons: Sequence[Comparison]) -> str:
     """A result file holds nothing of single images, by which the error of what is shared could be paired out."""
     if any(role in each.shared for each in comparisons):
-        return ": the error counts its sampling twice, which is rather too wide (gen_eval.compare pairs results in memory)"
+        return ": the error counts their sampling twice, which is rather too wide (gen_eval.compare pairs in memory)"
     return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +11,7 @@ import click
 from .reading import read
 
 if TYPE_CHECKING:
-    from gen_eval.explanation import Explanation
+    from gen_eval.explanation import Explanation, Practice
 
 _INDENT = "  "
 
@@ -33,10 +33,14 @@ def explain(result: str, as_json: bool) -> None:
         for each in explanations:
             click.echo(json.dumps(each.to_json(), allow_nan=False))
         return
-    click.echo("\n\n".join("\n".join(_paragraphs(each)) for each in explanations))
+    told: Mapping[str, str] = {}
+    for place, each in enumerate(explanations):
+        click.echo(("\n" if place else "") + "\n".join(_paragraphs(each, told)))
+        told = each.terms
 
 
-def _paragraphs(explanation: Explanation) -> Iterator[str]:
+def _paragraphs(explanation: Explanation, told: Mapping[str, str]) -> Iterator[str]:
+    """What is said of a result, but for the terms that were just told of another."""
     yield click.style(explanation.result.measure, bold=True)
     for number in explanation.numbers:
         yield f"{_INDENT}{number.label} = {number.value:.6g}, {number.better}"
@@ -45,8 +49,9 @@ def _paragraphs(explanation: Explanation) -> Iterator[str]:
     if held := explanation.result.heldout:
         scored = ", ".join(f"{held.label(name)} {held.values[name]:.4g}" for name in held.better)
         yield f"{_INDENT}held-out real images in the place of the generated: {scored}"
-    yield f"{_INDENT}measured on"
-    for term, text in explanation.terms.items():
+    new = {term: text for term, text in explanation.terms.items() if told.get(term) != text}
+    yield f"{_INDENT}measured on" + (" the same, but for" if len(new) < len(explanation.terms) else "")
+    for term, text in new.items():
         yield f"{_INDENT * 2}{term:11}{text}"
     yield from _placements(explanation)
     if explanation.cautions:
@@ -60,12 +65,21 @@ def _placements(explanation: Explanation) -> Iterator[str]:
     if not explanation.placements:
         yield f"{_INDENT}no published tables of it are known here: set it beside your own results on equal terms"
         return
-    yield f"{_INDENT}may be set beside" + ("" if fits else " no published table that is known here, as it stands")
+    yield f"{_INDENT}may be set beside" + (
+        "" if fits else " no published table that is known here, as it stands"
+    )
     for practice in fits:
-        against = "" if practice.reference == "none" else f"; if the reference is {practice.reference}"
-        yield f"{_INDENT * 2}{practice.numbers}{against}"
+        yield _INDENT * 2 + practice.numbers + _provided(practice)
     if misses:
         yield f"{_INDENT}could be set beside, but for"
     for each in misses:
         yield _INDENT * 2 + each.practice.numbers
         yield from (f"{_INDENT * 3}{gap}" for gap in each.gaps)
+
+
+def _provided(practice: Practice) -> str:
+    """What a result file cannot tell."""
+    conditions = [] if practice.generated else ["it is of as many images"]
+    if practice.reference != "none":
+        conditions.append(f"the reference is {practice.reference}")
+    return f"; if {' and '.join(conditions)}" if conditions else ""

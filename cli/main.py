@@ -36,7 +36,11 @@ VERBS = {
         "likelihood",
         "Bits per dimension from a model's log-likelihoods, and two models compared.",
     ),
-    "explain": ("explain", "explain", "What a result means in words, and which published tables it may stand in."),
+    "explain": (
+        "explain",
+        "explain",
+        "What a result means in words, and which published tables it may stand in.",
+    ),
     "compare": ("compare", "compare", "Two models by their result files: differences, errors and a verdict."),
     "list": ("list", "list_", "Show the measures, metrics and extractors."),
     "protocols": ("protocols", "protocols", "Show what the protocols fix, side by side, or one in words."),

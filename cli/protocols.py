@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from gen_eval.protocols import Protocol
 
 _NONE = "·"  # of what the tool does not have
+_HEADINGS = (
+    *("protocol", "network", "measures", "resize", "whole levels", "normalisation"),
+    *("covariance /", "mean", "P and R", "IS splits", "KID subsets", "equals", "shown"),
+)
 
 
 @click.command()
@@ -110,10 +114,7 @@ def _show(chosen: list[Protocol]) -> None:
     from .console import print_table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in (
-        *("protocol", "network", "measures", "resize", "whole levels", "normalisation", "covariance /", "mean"),
-        *("P and R", "IS splits", "KID subsets", "equals", "shown"),
-    ):
+    for heading in _HEADINGS:
         table.add_column(heading, no_wrap=True)
     for protocol in chosen:
         first = True

@@ -15,7 +15,15 @@ from gen_eval.extractors import Extractor
 from gen_eval.images import Images
 from gen_eval.labels import FOLDERS, Labels, read_labels
 from gen_eval.metrics import Measure
-from gen_eval.planning import Plan, find_measures, load_extractors, pick_device, rehearse, require_fit, role_in
+from gen_eval.planning import (
+    Plan,
+    find_measures,
+    load_extractors,
+    pick_device,
+    rehearse,
+    require_fit,
+    role_in,
+)
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, Protocol, find_protocol
 from gen_eval.results import Result

@@ -295,7 +295,12 @@ PROTOCOLS: dict[str, Protocol] = {
             "cmmd",
             "CLIP ViT-L/14 at 336 pixels, Gaussian kernel of bandwidth 10, times 1,000, biased",
             {**_TENSORFLOW, "clip": {"resize": "pil-bicubic-uint8"}},
-            {"cmmd.bandwidth": 10.0, "cmmd.estimator": "biased", "cmmd.scale": 1000.0, "cmmd.normalize": True},
+            {
+                "cmmd.bandwidth": 10.0,
+                "cmmd.estimator": "biased",
+                "cmmd.scale": 1000.0,
+                "cmmd.normalize": True,
+            },
             measures=("cmmd",),
             tool="cmmd-pytorch",
         ),

@@ -54,7 +54,7 @@ def torch_bilinear_antialias(images: Tensor, size: int) -> Tensor:
 
 
 def torch_bicubic_antialias(images: Tensor, size: int) -> Tensor:
-    """``F.interpolate``, bicubic with antialiasing, as EDM2 resizes for DINOv2. It overshoots [0, 255], and is not clipped."""
+    """The same, bicubic, as edm2 for DINOv2: it overshoots [0, 255], and is not clipped."""
     return F.interpolate(images, (size, size), mode="bicubic", align_corners=False, antialias=True)
 
 

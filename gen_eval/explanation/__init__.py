@@ -6,4 +6,14 @@ from gen_eval.explanation.explaining import Explanation, Gap, Number, Placement,
 from gen_eval.explanation.meanings import MEANINGS
 from gen_eval.explanation.practices import PRACTICES, Practice
 
-__all__ = ["MEANINGS", "PRACTICES", "Explanation", "Gap", "Number", "Placement", "Practice", "explain", "place"]
+__all__ = [
+    "MEANINGS",
+    "PRACTICES",
+    "Explanation",
+    "Gap",
+    "Number",
+    "Placement",
+    "Practice",
+    "explain",
+    "place",
+]

@@ -153,10 +153,19 @@ def _gaps(result: Result, measure: Measure, practice: Practice) -> Iterator[Gap]
     n = result.sets["generated"].n if "generated" in result.sets else None
     if practice.generated and n != practice.generated:
         yield _of_size("generated images", n, practice.generated, "generate as many")
+    yield from _subset_gaps(result)
     if (reference := result.sets.get("reference")) is None:
         return
     if practice.reference_n and reference.n != practice.reference_n:
         yield _of_size("reference images", reference.n, practice.reference_n, f"take {practice.reference}")
+
+
+def _subset_gaps(result: Result) -> Iterator[Gap]:
+    """Where a set is smaller than the subsets that tables take, smaller ones were drawn."""
+    size = result.params.get("subset_size")
+    n = min((info.n for info in result.sets.values() if info.n is not None), default=None)
+    if size and n is not None and n < size:
+        yield _of_size("images of a subset", n, size, "take at least as many of each set")
 
 
 def _of_size(term: str, found: int | None, wanted: int, cure: str) -> Gap:
@@ -185,7 +194,9 @@ def _spell(value: Any) -> str:
 def _number(result: Result, name: str) -> Number:
     value, better = result.values[name], result.better[name]
     meanings = MEANINGS.get(result.metric, {})
-    direction = f"the nearer to {better.removeprefix('near ')} the better" if better.startswith("near ") else better
+    direction = (
+        f"the nearer to {better.removeprefix('near ')} the better" if better.startswith("near ") else better
+    )
     return Number(
         label=result.label(name),
         value=value,
@@ -230,7 +241,9 @@ def _terms(result: Result) -> dict[str, str]:
         **sets,
         "network": f"{spec.name} {result.tap}, weights {spec.weights}, {spec.precision}",
         "resize": f"{spec.resize}; pixels become {spec.normalize}",
-        "protocol": f"{result.protocol}, {protocol.tool}: {protocol.meaning}" if protocol else result.protocol,
+        "protocol": f"{result.protocol}: as {protocol.tool}, {protocol.meaning}"
+        if protocol
+        else result.protocol,
         "parameters": ", ".join(f"{name}={_spell(value)}" for name, value in result.params.items()) or "none",
     }
 

@@ -86,7 +86,9 @@ PRACTICES: tuple[Practice, ...] = (
         None,
         "the set that the report names",
     ),
-    Practice("FID by pyiqa", "pyiqa", ("fid",), None, "its named statistics, or the folder that the report names"),
+    Practice(
+        "FID by pyiqa", "pyiqa", ("fid",), None, "its named statistics, or the folder that the report names"
+    ),
     Practice(
         "FID, precision, recall, density and coverage of StudioGAN's tables",
         "studiogan",
@@ -149,5 +151,11 @@ PRACTICES: tuple[Practice, ...] = (
         "50,000 images of the training set",
         50_000,
     ),
-    Practice("CMMD by its own code", "cmmd", ("cmmd",), None, "the set that the table names, such as 30,000 of COCO"),
+    Practice(
+        "CMMD by its own code",
+        "cmmd",
+        ("cmmd",),
+        None,
+        "the set that the table names, such as 30,000 of COCO",
+    ),
 )

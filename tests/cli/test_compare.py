@@ -95,7 +95,9 @@ def test_what_one_file_has_alone_is_named(run, sets, other, measured):
 
 def test_precisions_of_two_measures_are_told_apart(run, sets, other, measured):
     options = ("-m", "pr", "-m", "prdc", "--set", "prdc.k=2")
-    done = run("compare", measured("a.json", sets.fake, *options), measured("b.json", other, *options), "--json")
+    done = run(
+        "compare", measured("a.json", sets.fake, *options), measured("b.json", other, *options), "--json"
+    )
     labels = [each["label"] for each in json.loads(done.out)["comparisons"]]
     assert {"precision", "precision of prdc"} <= set(labels)
     assert len(labels) == len(set(labels))

@@ -33,6 +33,7 @@ def test_each_number_is_explained(run, result):
     for label in ("precision", "recall"):
         assert f"  {label} = " in pr
     assert "pixels pool, weights" in fid
+    assert "measured on the same, but for\n    parameters k=3" in pr
     assert "10 images, content" in fid
 
 
@@ -56,13 +57,17 @@ def test_json_is_an_object_a_result(run, result):
     assert [row["measure"] for row in rows] == ["fid", "pr"]
     assert [number["label"] for number in rows[1]["numbers"]] == ["precision", "recall"]
     assert rows[0]["comparable_with"] == []
-    assert {gap["term"] for each in rows[0]["not_yet_comparable_with"] for gap in each["gaps"]} >= {"generated images"}
+    assert {gap["term"] for each in rows[0]["not_yet_comparable_with"] for gap in each["gaps"]} >= {
+        "generated images"
+    }
 
 
 def test_held_out_images_are_what_a_perfect_generator_would_get(run, sets, tmp_path):
     done = run("evaluate", sets.real, sets.fake, "-m", "fid", "--heldout", sets.fake, "--json")
     (tmp_path / "a.json").write_text(done.out)
-    assert "held-out real images in the place of the generated: fid " in run("explain", tmp_path / "a.json").out
+    assert (
+        "held-out real images in the place of the generated: fid " in run("explain", tmp_path / "a.json").out
+    )
 
 
 def test_results_come_through_a_pipe(run, result, monkeypatch):

@@ -36,7 +36,10 @@ def result_of(measure="fid", protocol="torch-fidelity", generated=50_000, refere
         Resize(299, settings.get("resize", "tf1-bilinear")),
         str(NORMALIZATIONS.get(normalize, normalize)) if found.extractor != "inception" else normalize,
     )
-    sets = {"generated": SetInfo("fake", "aa" * 32, generated), "reference": SetInfo("real", "bb" * 32, reference)}
+    sets = {
+        "generated": SetInfo("fake", "aa" * 32, generated),
+        "reference": SetInfo("real", "bb" * 32, reference),
+    }
     default = Result(
         measure=found.name,
         metric=metric.name,
@@ -144,6 +147,14 @@ def test_a_reference_of_another_size_keeps_it_out_where_the_size_is_fixed():
     found = gaps(result_of("pr", "kynkaanniemi", reference=10_000), paper)
     assert found == {
         "reference images": ("10,000", "50,000", "take 50,000 images of the training set"),
+    }
+
+
+def test_subsets_that_had_to_be_smaller_keep_it_out():
+    kid = "KID by torch-fidelity: 100 subsets of 1,000"
+    assert gaps(result_of("kid", generated=1_000), kid) == {}
+    assert gaps(result_of("kid", generated=5_000, reference=900), kid) == {
+        "images of a subset": ("900", "1,000", "take at least as many of each set")
     }
 
 

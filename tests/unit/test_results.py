@@ -201,7 +201,9 @@ def test_routes_to_the_same_number_are_no_terms():
 
 def test_a_result_comes_back_from_its_line():
     held = result_of(values={"frechet": 0.5}, errors={}, biases={}, seconds=0.5)
-    one = result_of(params={"ddof": 1, "bandwidth": (0.5, (1, 2)), "gamma": None}, heldout=held, seconds=1.235)
+    one = result_of(
+        params={"ddof": 1, "bandwidth": (0.5, (1, 2)), "gamma": None}, heldout=held, seconds=1.235
+    )
     back = Result.from_json(json.loads(one.json_line()))
     assert back == one
     assert (back.contributions, back.per_image) == ({}, {})
@@ -217,7 +219,9 @@ def test_numbers_that_are_none_come_back_as_none():
 
 
 def test_what_others_add_to_a_line_is_left_aside():
-    assert Result.from_json({"psi": 0.5, **json.loads(result_of(seconds=1.0).json_line())}) == result_of(seconds=1.0)
+    assert Result.from_json({"psi": 0.5, **json.loads(result_of(seconds=1.0).json_line())}) == result_of(
+        seconds=1.0
+    )
 
 
 def test_a_file_of_lines_is_read_in_its_order():
@@ -253,7 +257,9 @@ def test_each_term_that_can_differ_has_a_cure(other):
     everything = differences(
         result_of(sets={role: SetInfo(role, role, 1) for role in ("generated", "reference", "heldout")}),
         dataclasses.replace(
-            result_of(sets={role: SetInfo(role, role + "s", 2) for role in ("generated", "reference", "heldout")}),
+            result_of(
+                sets={role: SetInfo(role, role + "s", 2) for role in ("generated", "reference", "heldout")}
+            ),
             measure="kid",
             metric="kid",
             params={},
