@@ -90,7 +90,8 @@ def _compare(a: Mapping[str, Result], b: Mapping[str, Result]) -> _Report:
     from gen_eval.metrics.two_sample.significance import holm
     from gen_eval.results import require_comparable
 
-    report, found = _Report(), []
+    report = _Report()
+    found: list[tuple[str, Comparison]] = []
     for name, one in a.items():
         if name not in b:
             continue
