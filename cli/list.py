@@ -9,10 +9,9 @@ from .options import spell_value
 
 @click.command("list")
 def list_() -> None:
-    """Show the measures, metrics with their parameters, extractors and protocols."""
+    """Show the measures, metrics with their parameters, and extractors."""
     from gen_eval.extractors import EXTRACTORS
     from gen_eval.metrics import ALIASES, METRICS
-    from gen_eval.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
     click.secho("measures", bold=True, nl=False)
     click.echo("   (NAME:EXTRACTOR looks through another network, such as kid:dinov2)")
@@ -29,7 +28,5 @@ def list_() -> None:
     click.secho("extractors", bold=True)
     for name, load in EXTRACTORS.items():
         click.echo(f"  {name:28}{(load.__doc__ or '').splitlines()[0]}")
-    click.secho("protocols", bold=True)
-    for protocol in PROTOCOLS.values():
-        default = " (default)" if protocol.name == DEFAULT_PROTOCOL else ""
-        click.echo(f"  {protocol.name:28}{protocol.meaning}{default}")
+    click.secho("protocols", bold=True, nl=False)
+    click.echo("  (`geneval protocols` shows what they fix)")

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 _SHOWN = 8  # generated images in the picture
 
 
-def comparing(measures: Sequence[str]) -> Measure:
+def comparing(measures: Sequence[str], protocol: str) -> Measure:
     """The first measure that compares with the reference: its features are looked at.
 
     Raises:
         click.UsageError: if there is none.
     """
-    from gen_eval.metrics import find_measure
+    from gen_eval.planning import find_measures
+    from gen_eval.protocols import find_protocol
 
-    for measure in map(find_measure, measures):
+    for measure in find_measures(measures, find_protocol(protocol)):
         if "reference" in measure.metric.roles:
             return measure
     raise click.UsageError(

@@ -54,7 +54,7 @@ def run(
         raise click.UsageError(f"cannot write {per_image}: there is no folder {per_image.parent}")
     sets = {"generated": generated, "reference": reference, "heldout": options["heldout"]}
     worst_out = _picture("--worst", worst_out, sets, "generated") if worst else None
-    seen_through = comparing(measures) if neighbors else None
+    seen_through = comparing(measures, options["protocol"]) if neighbors else None
     neighbors_out = (
         _picture("--neighbors", neighbors_out, sets, "generated", "reference") if neighbors else None
     )

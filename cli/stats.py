@@ -52,8 +52,7 @@ def stats(
     from gen_eval import store
     from gen_eval.errors import TooFewImages
     from gen_eval.images import Images
-    from gen_eval.metrics import find_measure
-    from gen_eval.planning import Plan, load_extractors, pick_device
+    from gen_eval.planning import Plan, find_measures, load_extractors, pick_device
     from gen_eval.protocols import find_protocol
     from gen_eval.sources import open_source
     from gen_eval.summary import require_whole, summarize
@@ -70,7 +69,8 @@ def stats(
         raise TooFewImages(f"statistics need at least 2 images; {images} has 1 image")
     if not options["skip_corrupt"]:
         require_whole(opened)
-    terms, wanted = find_protocol(protocol), [find_measure(measure) for measure in measures]
+    terms = find_protocol(protocol)
+    wanted = find_measures(measures, terms)
     with progress_bar() as progress:
         extractors = load_extractors(
             wanted,

@@ -14,8 +14,16 @@ from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Extractor
 from gen_eval.images import Images
 from gen_eval.labels import FOLDERS, Labels, read_labels
-from gen_eval.metrics import Measure, find_measure
-from gen_eval.planning import Plan, load_extractors, pick_device, rehearse, require_fit, role_in
+from gen_eval.metrics import Measure
+from gen_eval.planning import (
+    Plan,
+    find_measures,
+    load_extractors,
+    pick_device,
+    rehearse,
+    require_fit,
+    role_in,
+)
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, Protocol, find_protocol
 from gen_eval.results import Result
@@ -41,7 +49,8 @@ class Evaluation:
         labels: for measures by class, as :func:`gen_eval.labels.read_labels` takes them: one source for all sets,
             or by role; by default the folders that the images lie in, and what a generator of the zoo was asked for.
         protocol: the settings that the number is to mean, a name in :data:`gen_eval.protocols.PROTOCOLS`
-            or a row of one's own.
+            or a row of one's own. It may also say which network a measure looks through that names none, as
+            ``"pr"`` does through VGG16 under ``"kynkaanniemi"``; such a result is of ``"pr:vgg16"``.
         params: metric parameters to set over the protocol's: ``{"k": 5}`` for all metrics that have it,
             ``{"precision-recall.k": 5}`` for one.
         extractors: extractors of one's own, by the name that measures call them.
@@ -87,14 +96,15 @@ class Evaluation:
     ) -> None:
         if isinstance(measures, (str, Measure)):
             measures = [measures]
-        self._measures = [find_measure(measure) for measure in measures]
+        terms = find_protocol(protocol)
+        self._measures = find_measures(measures, terms)
         if not self._measures:
             raise UsageError("no measures were asked for")
         _require_range(
             rows=(rows, 0), batch_size=(batch_size, 1), workers=(workers, 0), reference_n=(reference_n, 2)
         )
         self._params = params or {}
-        self._terms = find_protocol(protocol).with_params(
+        self._terms = terms.with_params(
             self._params, {measure.metric.name: measure.metric.params for measure in self._measures}
         )
         self._labels = labels

@@ -13,7 +13,7 @@ from gen_eval.errors import GenEvalError, TooFewImages, UnknownName, UsageError
 from gen_eval.extractors import Extractor, find_extractor
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Images
-from gen_eval.metrics import Measure, Metric
+from gen_eval.metrics import Measure, Metric, find_measure
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import Protocol
 from gen_eval.stats import Features
@@ -66,6 +66,19 @@ class Plan:
         if self.row_limit is None and not any(metric.by_rows for metric in metrics):
             return DEFAULT_ROWS
         return self.row_limit
+
+
+def find_measures(measures: Sequence[str | Measure], protocol: Protocol) -> list[Measure]:
+    """The measures of names; one that names no network looks through that of the protocol, where it has one.
+
+    Args:
+        measures: as :func:`gen_eval.metrics.find_measure` takes them.
+        protocol: the settings.
+
+    Raises:
+        UnknownName: if there is no such measure, with the nearest name there is.
+    """
+    return [find_measure(protocol.through(each) if isinstance(each, str) else each) for each in measures]
 
 
 def load_extractors(

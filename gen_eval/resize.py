@@ -48,6 +48,16 @@ def torch_bilinear(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
 
 
+def torch_bilinear_antialias(images: Tensor, size: int) -> Tensor:
+    """The same with antialiasing, which widens the kernel where the image shrinks, as torchmetrics since 1.8."""
+    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def torch_bicubic_antialias(images: Tensor, size: int) -> Tensor:
+    """The same, bicubic, as edm2 for DINOv2: it overshoots [0, 255], and is not clipped."""
+    return F.interpolate(images, (size, size), mode="bicubic", align_corners=False, antialias=True)
+
+
 def pil_bicubic(image: Pixels, shape: tuple[int, int]) -> Planes:
     """Pillow's antialiased bicubic on float channels, clipped but not rounded, as clean-fid.
 
@@ -83,6 +93,8 @@ def _pil_uint8(image: Pixels, shape: tuple[int, int], resampling: Image.Resampli
 TENSOR_KERNELS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "tf1-bilinear": tf1_bilinear,
     "torch-bilinear": torch_bilinear,
+    "torch-bilinear-antialias": torch_bilinear_antialias,
+    "torch-bicubic-antialias": torch_bicubic_antialias,
 }
 PIXEL_KERNELS: dict[str, Callable[[Pixels, tuple[int, int]], Planes]] = {
     "pil-bicubic": pil_bicubic,

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from gen_eval.errors import IncomparableError
+from gen_eval.errors import IncomparableError, StoreError
 from gen_eval.spec import Spec
 
 _ROUTES = ("method", "engine")
+# By term, how two measurements are brought onto it.
+CURES: Mapping[str, str] = {
+    "measure": "ask for the same measure (-m)",
+    "metric version": "measure both with one version of gen_eval",
+    "parameters": "use one --protocol and the same --set",
+    "tap": "look at the same tap of the network",
+    "roles": "give both the same kinds of sets",
+    "generated n": "generate equally many images",
+    "reference n": "use one reference, whole",
+    "reference images": "use one reference",
+    "heldout n": "use the same held-out images",
+    "heldout images": "use the same held-out images",
+    "name": "look through one network",
+    "weights": "use the same weights",
+    "resize": "use one --protocol",
+    "normalize": "use one --protocol",
+    "precision": "use one --precision",
+}
 
 
 @dataclass(frozen=True)
@@ -141,9 +159,72 @@ class Result:
             "heldout": self.heldout and self.heldout.to_json(),
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Result:
+        """The inverse of :meth:`to_json`, but for the numbers of single images, which do not go along.
+
+        Args:
+            data: what it gave; what others added to it is left aside. A number that is null is none, NaN.
+
+        Raises:
+            StoreError: if it is no result.
+        """
+        try:
+            spec = {name: term for name, term in data["spec"].items() if name != "digest"}
+            return cls(
+                spec=Spec.from_json(spec),
+                params={name: _tuple(value) for name, value in data["params"].items()},
+                sets={role: SetInfo(**info) for role, info in data["sets"].items()},
+                values=_numbers(data["values"]),
+                errors=_numbers(data["errors"]),
+                biases=_numbers(data["biases"]),
+                seconds=float(data["seconds"]),
+                heldout=cls.from_json(data["heldout"]) if data["heldout"] else None,
+                **{name: data[name] for name in _PLAIN},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise StoreError(f"not a result of gen_eval: {error!r}") from error
+
     def json_line(self) -> str:
         """One line of JSON; numbers that are none, or infinite, are null."""
         return json.dumps(_finite(self.to_json()), allow_nan=False)
+
+
+# Terms of a result that JSON holds as they are.
+_PLAIN = ("measure", "metric", "version", "better", "protocol", "tap", "warnings", "cite", "made_with")
+
+
+def read_results(lines: Iterable[str], name: str) -> list[Result]:
+    """Results from their JSON lines, as ``geneval evaluate --json`` prints them.
+
+    Args:
+        lines: of the file; empty ones are passed over.
+        name: what the file is called, for messages.
+
+    Raises:
+        StoreError: if a line is no result, or there is none.
+    """
+    results = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            results.append(Result.from_json(json.loads(line)))
+        except (json.JSONDecodeError, StoreError) as error:
+            raise StoreError(
+                f"{name}, line {number}: {error}. Expected what `geneval evaluate --json` prints, one object a line"
+            ) from error
+    if not results:
+        raise StoreError(f"{name} holds no result: expected what `geneval evaluate --json` prints")
+    return results
+
+
+def _numbers(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else float(value) for name, value in values.items()}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def _finite(data: Any) -> Any:
@@ -164,17 +245,19 @@ def require_comparable(results: Sequence[Result]) -> None:
         IncomparableError: names each term that differs.
     """
     for other in results[1:]:
-        differences = list(_differences(results[0], other))
-        if differences:
+        found = differences(results[0], other)
+        if found:
+            cures = dict.fromkeys(CURES[term] for term in found)
             raise IncomparableError(
                 f"{results[0].measure} of {_generated(results[0])} and {other.measure} of {_generated(other)} "
                 "are not comparable:\n"
-                + "\n".join(f"  {line}" for line in differences)
-                + "\nMeasure both on the same terms."
+                + "\n".join(f"  {term}: {how}" for term, how in found.items())
+                + f"\nMeasure both on the same terms: {'; '.join(cures)}."
             )
 
 
-def _differences(a: Result, b: Result) -> list[str]:
+def differences(a: Result, b: Result) -> dict[str, str]:
+    """The terms in which two results differ that must be equal, a key of :data:`CURES` each, and how they differ."""
     terms: dict[str, tuple[object, object]] = {
         "measure": (a.measure, b.measure),
         "metric version": (f"{a.metric} {a.version}", f"{b.metric} {b.version}"),
@@ -189,8 +272,8 @@ def _differences(a: Result, b: Result) -> list[str]:
     for role in ("generated", "reference"):
         if terms.get(f"{role} n") == (None, None) and a.sets[role].digest != b.sets[role].digest:
             terms[f"{role} n"] = ("unknown", "unknown too")
-    lines = [f"{name}: {left} against {right}" for name, (left, right) in terms.items() if left != right]
-    return lines + a.spec.differences(b.spec)
+    found = {term: f"{left} against {right}" for term, (left, right) in terms.items() if left != right}
+    return found | dict(line.split(": ", 1) for line in a.spec.differences(b.spec))
 
 
 def _moving(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from gen_eval.errors import ImagesError, NumericalError, TooFewImages, UsageErro
 from gen_eval.evaluation import Evaluation
 from gen_eval.images import Images, open_images
 from gen_eval.labels import FOLDERS, read_labels
-from gen_eval.metrics import Measure, find_measure
+from gen_eval.metrics import Measure
+from gen_eval.planning import find_measures
 from gen_eval.progress import Progress, silent
+from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
 from gen_eval.results import Result
 from gen_eval.summary import require_whole
 
@@ -174,7 +176,8 @@ def sensitivity(
         NumericalError: if no disturbed set can be measured.
     """
     source = open_images(images)
-    by_name = {measure.name: measure for measure in map(find_measure, measures)}
+    terms = find_protocol(options.get("protocol", DEFAULT_PROTOCOL))
+    by_name = {measure.name: measure for measure in find_measures(measures, terms)}
     found = list(by_name.values())
     for measure in found:
         if measure.metric.by_class:

@@ -56,6 +56,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "cache": (*BASE, "sealed", "spec", "images", "extractors", "summary", "store"),
     "sources": ("errors", "sealed", "stats", "images", "extractors", "zoo", "summary", "store"),
     "results": ("errors", "spec"),
+    "comparison": ("errors", "results"),
+    "explanation": ("errors", "metrics", "extractors", "results", "protocols"),
     "dequantization": ("errors", "images", "summary", "sources"),
     "likelihood": (*BASE, "engines", "images", "sources", "results", "dequantization"),
     "planning": (*BASE, "stats", "metrics", "images", "extractors", "summary", "protocols"),
@@ -67,7 +69,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "perceptual": ("errors", "spec", "resize", "engines", "images", "extractors", "latent", "planning"),
     "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
-    "sensitivity": (*BASE, "metrics", "images", "disturbances", "labels", "summary", "results", "evaluation"),
+    "sensitivity": (
+        *(*BASE, "metrics", "images", "disturbances", "labels", "summary", "results", "protocols"),
+        *("planning", "evaluation"),
+    ),
     "validation": (
         *(*BASE, "sealed", "draws", "latent", "engines", "datasets", "zoo", "likelihood", "evaluation"),
     ),

@@ -3,7 +3,7 @@
 Each function runs a peer's own code from its loader to its distance, on the CPU. Nothing of a peer is
 replaced but where it looks for weights, and that mostly by its own means:
 
-- pytorch-fid and clean-fid's ``legacy_pytorch`` ask torch.hub for a file, which finds it below
+- pytorch-fid, torchmetrics and clean-fid's ``legacy_pytorch`` ask torch.hub for a file, which finds it below
   ``TORCH_HOME``; torch-fidelity has an option for it.
 - clean-fid's ``clean`` has a TorchScript file in the system's temporary folder hard-coded. That folder is
   everybody's, so its own wrapper is given the file from elsewhere (``custom_feat_extractor``).
@@ -29,9 +29,11 @@ from unittest import mock
 import numpy as np
 import scipy.linalg
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 HUB_FILE = "hub/checkpoints/pt_inception-2015-12-05-6726825d.pth"  # as pytorch-fid's URL names it
+FIDELITY_FILE = "hub/checkpoints/weights-inception-2015-12-05-6726825d.pth"  # as torch-fidelity's does
 SCRIPT_FILE = "inception-2015-12-05.pt"  # as clean-fid names it
 DIM = 2048
 
@@ -78,6 +80,7 @@ def peer_weights(trunk: Mapping[str, Tensor], folder: Path) -> PeerWeights:
         "fc.bias": torch.randn(1008, generator=generator) * 0.02,
     }
     torch.save({**head, **_state_dict(trunk)}, weights.state)
+    os.link(weights.state, weights.home / FIDELITY_FILE)
     with surroundings(weights):
         _write_script(weights)
     return weights
@@ -147,10 +150,34 @@ def clean_fid(
     return PeerResult(float(fid), *features)
 
 
+def torchmetrics(
+    real: Path, fake: Path, weights: PeerWeights, *, batch_size: int = 50, workers: int = 0
+) -> PeerResult:
+    """FID by torchmetrics, which has no loader: Pillow's pixels in its stead. Mixed sizes need ``batch_size=1``."""
+    features = []
+    with surroundings(weights, "torchmetrics.image.fid") as peer, torch.no_grad():
+        metric = peer.FrechetInceptionDistance()
+        for folder, is_real in ((real, True), (fake, False)):
+            with _recorded(metric.inception, "forward") as rows:
+                for batch in uint8_batches(folder, batch_size):
+                    metric.update(batch, real=is_real)
+            features.append(torch.cat(rows).numpy())
+        return PeerResult(float(metric.compute()), *features)
+
+
+def uint8_batches(folder: Path, batch_size: int) -> Iterator[Tensor]:
+    """The images of a folder by sorted path, ``[b, 3, h, w]`` uint8."""
+    paths = sorted(folder.iterdir())
+    for first in range(0, len(paths), batch_size):
+        pixels = [np.asarray(Image.open(path).convert("RGB")) for path in paths[first : first + batch_size]]
+        yield torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+
+
 PEERS: Mapping[str, Callable[..., PeerResult]] = {
     "pytorch-fid": pytorch_fid,
     "torch-fidelity": torch_fidelity,
     "clean-fid": clean_fid,
+    "torchmetrics": torchmetrics,
 }
 
 

@@ -67,3 +67,42 @@ def test_density_and_coverage_of_prdc():
     both = {name: theirs[name] for name in ("precision", "recall")}
     found = ours("pr", protocol="prdc")
     assert {name: found[name] for name in both} == pytest.approx(both, rel=1e-9)
+
+
+@pytest.mark.parametrize("protocol", ["dgm-eval", "studiogan"])
+def test_precision_and_its_kin_of_the_tools_that_hold_a_copy_of_prdc(protocol):
+    theirs = compute_prdc(REFERENCE.numpy(), GENERATED.numpy(), nearest_k=5)
+    assert dict(ours("prdc", protocol)) == pytest.approx(theirs, rel=1e-9)
+    for measure in ("pr", "dc"):
+        found = ours(measure, protocol)
+        assert {name: found[name] for name in theirs if name in found} == pytest.approx(
+            {name: theirs[name] for name in theirs if name in found}, rel=1e-9
+        )
+
+
+def test_precision_and_recall_of_fld_by_its_rule():
+    """Closer than the third neighbour of an image, by strict comparison: prdc's rule with another k."""
+    theirs = compute_prdc(REFERENCE.numpy(), GENERATED.numpy(), nearest_k=3)
+    found = ours("pr", "fld")
+    assert (found["precision"], found["recall"]) == pytest.approx(
+        (theirs["precision"], theirs["recall"]), rel=1e-9
+    )
+
+
+def test_precision_and_recall_of_the_paper_are_those_of_torch_fidelity():
+    theirs = of_torch_fidelity("prc", "prc_features_to_metric", GENERATED, REFERENCE, verbose=False)
+    found = ours("pr", "kynkaanniemi")
+    assert (found["precision"], found["recall"]) == pytest.approx(
+        (theirs["precision"], theirs["recall"]), rel=1e-6
+    )
+
+
+def test_cmmd_by_its_formula():
+    """1,000 (mean k(x, x) + mean k(y, y) - 2 mean k(x, y)) of unit vectors, the diagonals included."""
+    x, y = (torch.nn.functional.normalize(rows.double()) for rows in (GENERATED, REFERENCE))
+
+    def mean_kernel(a, b):
+        return (-torch.cdist(a, b).square() / (2 * 10**2)).exp().mean()
+
+    theirs = 1000 * (mean_kernel(x, x) + mean_kernel(y, y) - 2 * mean_kernel(x, y))
+    assert ours("cmmd", "cmmd")["mmd2"] == pytest.approx(float(theirs), rel=1e-5)

@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gen_eval.errors import UnknownName
-from gen_eval.metrics import METRICS
-from gen_eval.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, find_protocol
+from gen_eval.extractors import EXTRACTORS, find_extractor
+from gen_eval.extractors.network import NORMALIZATIONS
+from gen_eval.metrics import ALIASES, METRICS, find_measure
+from gen_eval.planning import find_measures
+from gen_eval.protocols import DEFAULT_PROTOCOL, PROTOCOLS, SHOWN, Protocol, find_protocol
 from gen_eval.resize import KERNELS
 
 KNOWN = {"kernel": {"k": 1, "seed": 2}, "neighbors": {"k": 3, "method": "auto"}}
@@ -108,6 +111,68 @@ def test_every_row_speaks_of_what_there_is(name):
     assert all(
         settings["resize"] in KERNELS for settings in row.preprocessing.values() if "resize" in settings
     )
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_row_tells_its_tool_and_how_it_was_shown(name):
+    row = PROTOCOLS[name]
+    assert row.tool
+    assert row.meaning
+    assert row.shown in SHOWN
+    assert row.measures
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_networks_and_measures_of_a_row_are_there_and_its_preprocessing_speaks_of_them(name):
+    row = PROTOCOLS[name]
+    assert set(row.networks) <= set(ALIASES)
+    assert set(row.networks.values()) <= set(EXTRACTORS)
+    for measure in find_measures([*row.measures, *row.networks], row):
+        find_extractor(measure.extractor)
+        assert "resize" in row.preprocessing[measure.extractor], measure.name
+    own = set(row.preprocessing) - {"inception", "pixels"}
+    assert all(row.preprocessing[network].get("normalize", "imagenet") in NORMALIZATIONS for network in own)
+
+
+def test_measures_that_name_inception_look_through_it_under_every_protocol():
+    for row in PROTOCOLS.values():
+        assert not {"fid", "sfid", "fid-inf", "intra-fid", "mifid", "kid", "is"} & set(row.networks)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "seen"),
+    [
+        ("torch-fidelity", "pr", "pr"),  # a protocol's numbers do not move
+        ("stylegan3", "pr", "pr"),
+        ("kynkaanniemi", "pr", "pr:vgg16"),
+        ("kynkaanniemi", "precision-recall", "precision-recall:vgg16"),
+        ("kynkaanniemi", "pr:inception", "pr:inception"),
+        ("kynkaanniemi", "fid", "fid"),
+        ("edm2", "fd", "fd:dinov2"),
+        ("dgm-eval", "prdc", "prdc:dinov2"),
+        ("cmmd", "cmmd", "cmmd"),
+    ],
+)
+def test_a_measure_without_a_network_gets_that_of_the_tool(name, asked, seen):
+    (measure,) = find_measures([asked], PROTOCOLS[name])
+    assert measure == find_measure(seen)
+    assert find_measures([measure], PROTOCOLS[name]) == [measure]  # one that is settled stays as it is
+
+
+def test_what_a_protocol_says_in_the_words_of_the_metrics():
+    params = {
+        name: find_protocol(name).params_for("precision-recall", METRICS["precision-recall"].params)
+        for name in ("kynkaanniemi", "dgm-eval", "fld", "studiogan")
+    }
+    balls = {name: (each["k"], each["inclusive"]) for name, each in params.items()}
+    assert balls == {
+        "kynkaanniemi": (3, True),
+        "dgm-eval": (5, False),
+        "fld": (3, False),
+        "studiogan": (5, False),
+    }
+    cmmd = find_protocol("cmmd").params_for("cmmd", METRICS["cmmd"].params)
+    assert (cmmd["bandwidth"], cmmd["scale"], cmmd["estimator"]) == (10, 1000, "biased")
 
 
 def test_a_protocol_is_found_by_name_or_is_one():

@@ -70,6 +70,30 @@ def test_torch_is_interpolate_with_half_pixel_centres(shape, size):
     np.testing.assert_allclose(resized(image, size, "torch-bilinear"), expected[0].numpy(), rtol=0, atol=1e-3)
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [299, 8])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_antialiased_is_interpolate_to_the_last_bit(shape, size, mode):
+    """Though an image goes alone and by channels last, where the tools resize a batch."""
+    image = image_of(shape)
+    planes = torch.from_numpy(np.stack([image[::-1].copy(), image])).permute(0, 3, 1, 2).contiguous().float()
+    expected = F.interpolate(planes, (size, size), mode=mode, align_corners=False, antialias=True)
+    assert np.array_equal(resized(image, size, f"torch-{mode}-antialias"), expected[1].numpy())
+
+
+def test_antialiasing_counts_where_an_image_shrinks_and_nowhere_else():
+    for shape, counts in (((64, 64), False), ((512, 512), True)):
+        image = image_of(shape)
+        plain, smooth = (resized(image, 299, f"torch-bilinear{end}") for end in ("", "-antialias"))
+        assert (np.abs(plain - smooth).max() > 1000 * TOLERANCE) == counts
+
+
+def test_torchs_bicubic_keeps_its_overshoot():
+    out = resized(image_of((64, 64)), 224, "torch-bicubic-antialias")
+    assert out.min() < -1
+    assert out.max() > 256
+
+
 @pytest.mark.parametrize("size", [299, 8])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_bicubic_is_that_of_pillow_on_each_float_channel(shape, size):

@@ -8,8 +8,8 @@ import json
 import pytest
 import torch
 
-from gen_eval.errors import IncomparableError
-from gen_eval.results import Result, SetInfo, require_comparable
+from gen_eval.errors import IncomparableError, StoreError
+from gen_eval.results import CURES, Result, SetInfo, differences, read_results, require_comparable
 from gen_eval.spec import Resize, Spec
 
 SPEC = Spec("inception", "0123456789abcdef", Resize(299, "tf1-bilinear"), "(x-128)/128")
@@ -79,7 +79,8 @@ def assert_refused(other, line):
     assert message.splitlines()[1:-1] == [f"  {line}"]
     assert "fid of fake" in message
     assert "not comparable" in message
-    assert "on the same terms" in message
+    assert message.splitlines()[-1].startswith("Measure both on the same terms: ")
+    assert CURES[line.split(": ")[0]] in message
 
 
 @pytest.mark.parametrize("line", DIFFERENCES)
@@ -193,3 +194,77 @@ def test_routes_to_the_same_number_are_no_terms():
     require_comparable([by_one, by_other])
     with pytest.raises(IncomparableError, match="ddof"):
         require_comparable([by_one, result_of(params={"ddof": 0, "method": "auto"})])
+
+
+# --- Read back
+
+
+def test_a_result_comes_back_from_its_line():
+    held = result_of(values={"frechet": 0.5}, errors={}, biases={}, seconds=0.5)
+    one = result_of(
+        params={"ddof": 1, "bandwidth": (0.5, (1, 2)), "gamma": None}, heldout=held, seconds=1.235
+    )
+    back = Result.from_json(json.loads(one.json_line()))
+    assert back == one
+    assert (back.contributions, back.per_image) == ({}, {})
+    assert back.json_line() == one.json_line()
+    require_comparable([one, back])
+
+
+def test_numbers_that_are_none_come_back_as_none():
+    one = result_of(values={"frechet": float("nan")}, errors={"frechet": float("inf")})
+    back = Result.from_json(json.loads(one.json_line()))
+    assert back.values["frechet"] != back.values["frechet"]
+    assert back.errors["frechet"] != back.errors["frechet"]
+
+
+def test_what_others_add_to_a_line_is_left_aside():
+    assert Result.from_json({"psi": 0.5, **json.loads(result_of(seconds=1.0).json_line())}) == result_of(
+        seconds=1.0
+    )
+
+
+def test_a_file_of_lines_is_read_in_its_order():
+    lines = [result_of(measure=name).json_line() + "\n" for name in ("fid", "kid")]
+    assert [each.measure for each in read_results([lines[0], "\n", lines[1]], "a.json")] == ["fid", "kid"]
+
+
+@pytest.mark.parametrize(
+    ("line", "number"),
+    [("no json", 1), ("[]", 1), ("3", 1), ("{}", 1), ('{"measure": "fid"}', 1), ('\n{"spec": 3}', 2)],
+)
+def test_lines_that_are_no_results_are_refused_by_their_number(line, number):
+    with pytest.raises(StoreError, match=f"a.json, line {number}: .*geneval evaluate --json"):
+        read_results(line.splitlines(keepends=True), "a.json")
+
+
+@pytest.mark.parametrize("term", ["values", "spec", "sets", "better", "seconds", "heldout"])
+def test_a_line_without_one_of_its_terms_is_refused(term):
+    data = json.loads(result_of().json_line())
+    del data[term]
+    with pytest.raises(StoreError, match=term):
+        Result.from_json(data)
+
+
+def test_a_file_without_results_is_refused():
+    with pytest.raises(StoreError, match="a.json holds no result"):
+        read_results(["\n"], "a.json")
+
+
+def test_each_term_that_can_differ_has_a_cure(other):
+    found = differences(result_of(), result_of(spec=other.spec))
+    assert list(found) == [other.term]
+    everything = differences(
+        result_of(sets={role: SetInfo(role, role, 1) for role in ("generated", "reference", "heldout")}),
+        dataclasses.replace(
+            result_of(
+                sets={role: SetInfo(role, role + "s", 2) for role in ("generated", "reference", "heldout")}
+            ),
+            measure="kid",
+            metric="kid",
+            params={},
+            tap="logits",
+        ),
+    )
+    assert set(everything) <= set(CURES)
+    assert set(CURES) - set(everything) == {"roles", *(term.name for term in dataclasses.fields(Spec))}
