@@ -22,7 +22,8 @@ from gen_eval.errors import StoreError
 
 # More than any statistics file takes: a list of 50,000 arrays has about half as many.
 _MOST_STEPS = 1_000_000
-_MARK = object()
+# Arrays and texts that are made of a file, in sizes of that file: each byte of it becomes one of both, once.
+_MOST_MADE = 4
 _DTYPE = re.compile(r"[biufcSUO]\d{0,3}\Z")
 _ORDERS = ("<", ">", "=", "|")
 
@@ -36,7 +37,9 @@ class _Name:
 
     def __init__(self, name: str) -> None:
         if name not in _CALLS and name != _NDARRAY:
-            raise ForeignName(f"it asks for {name[:80]!r}, which is no part of statistics; nothing of it was run")
+            raise ForeignName(
+                f"it asks for {name[:80]!r}, which is no part of statistics; nothing of it was run"
+            )
         self.name = name
 
 
@@ -48,7 +51,9 @@ class _Dtype:
 
 
 class _Array:
-    """An array under construction."""
+    """An array under construction; later references to it find what it became."""
+
+    became: Any = None
 
 
 def load(data: bytes) -> Any:
@@ -61,7 +66,7 @@ def load(data: bytes) -> Any:
         ForeignName: if it asks for anything but numpy's arrays and numbers; it is named, and not run.
         StoreError: if it is cut short, damaged, or no pickle.
     """
-    machine = _Machine()
+    machine = _Machine(_MOST_MADE * len(data))
     try:
         for steps, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if steps >= _MOST_STEPS:
@@ -75,10 +80,16 @@ def load(data: bytes) -> Any:
 
 
 class _Machine:
-    """The stack and the memo of a pickle."""
+    """The stack and the memo of a pickle.
 
-    def __init__(self) -> None:
+    Args:
+        budget: the most bytes to make of it.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
         self._stack: list[Any] = []
+        self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
@@ -98,16 +109,14 @@ class _Machine:
         return value
 
     def _to_mark(self) -> list[Any]:
-        place = max(at for at, value in enumerate(self._stack) if value is _MARK)
-        values = self._stack[place + 1 :]
-        del self._stack[place:]
-        return values
+        return self._last(len(self._stack) - self._marks.pop())
 
     def _last(self, count: int) -> list[Any]:
-        if count > len(self._stack):
-            raise ValueError("an empty stack")
-        values = self._stack[len(self._stack) - count :]
-        del self._stack[len(self._stack) - count :]
+        place = len(self._stack) - count
+        if not 0 <= place <= len(self._stack):
+            raise ValueError("too few values on the stack")
+        values = self._stack[place:]
+        del self._stack[place:]
         return values
 
     def _tuple(self, values: list[Any]) -> None:
@@ -129,7 +138,8 @@ class _Machine:
         self._memo[int(place)] = self._stack[-1]
 
     def _get(self, place: Any) -> None:
-        self._stack.append(self._memo[int(place)])
+        value = self._memo[int(place)]
+        self._stack.append(value if type(value) is not _Array or value.became is None else value.became)
 
     def _global(self, text: str) -> None:
         self._stack.append(_Name(text.replace(" ", ".")))
@@ -140,7 +150,7 @@ class _Machine:
 
     def _reduce(self) -> None:
         function, arguments = self._last(2)
-        self._stack.append(_CALLS[_of(_Name, function).name](*_of(tuple, arguments)))
+        self._append_made(_CALLS[_of(_Name, function).name](*_of(tuple, arguments)))
 
     def _build(self) -> None:
         made, state = self._last(2)
@@ -148,9 +158,14 @@ class _Machine:
             made.order = _one_of(_ORDERS, _of(tuple, state)[1])
             self._stack.append(made)
             return
-        array = _from_state(_of(_Array, made), *_of(tuple, state))
-        self._memo = {place: array if value is made else value for place, value in self._memo.items()}
-        self._stack.append(array)
+        made.became = _from_state(_of(_Array, made), *_of(tuple, state))
+        self._append_made(made.became)
+
+    def _append_made(self, value: Any) -> None:
+        self._budget -= getattr(value, "nbytes", 0) + (len(value) if type(value) is bytes else 0)
+        if self._budget < 0:
+            raise StoreError("it makes many times its own size of itself, which no statistics do")
+        self._stack.append(value)
 
 
 def _of(kind: type, value: Any) -> Any:
@@ -173,16 +188,16 @@ def _dtype(code: Any, *_: Any) -> _Dtype:
 
 def _numpy_dtype(dtype: Any) -> np.dtype[Any]:
     code, order = _of(_Dtype, dtype).code, dtype.order
-    return np.dtype(code if order == "|" else order + code)
+    if code.startswith("O"):
+        raise ForeignName("it holds an array of objects, which is no array of numbers")
+    numbers: np.dtype[Any] = np.dtype(code if order == "|" else order + code)
+    return numbers
 
 
 def _from_state(_: _Array, version: Any, shape: Any, dtype: Any, fortran: Any, data: Any) -> Any:
     """The state of an array, as ``ndarray.__reduce__`` gives it."""
-    if _of(_Dtype, dtype).code.startswith("O"):
-        # What `numpy.save` makes of a dictionary: an array without axes that holds one object.
-        if shape != () or len(_of(list, data)) != 1:
-            raise ForeignName("it holds an array of objects, which is no array of numbers")
-        return data[0]
+    if shape == () and _of(_Dtype, dtype).code.startswith("O") and len(_of(list, data)) == 1:
+        return data[0]  # what `numpy.save` makes of a dictionary: an array without axes that holds one object
     return _filled(data, dtype, shape, "F" if _of(bool, fortran) else "C")
 
 
@@ -198,8 +213,9 @@ def _filled(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray[Any, An
         raise ValueError("an array without data, or of a negative size")
     if math.prod(shape) * numbers.itemsize != len(data):
         raise ValueError(f"an array of shape {shape} with {len(data)} bytes of data")
-    flat: np.ndarray[Any, Any] = np.frombuffer(data, numbers) if data else np.empty(0, numbers)
-    return flat.reshape(shape, order="F" if order == "F" else "C")
+    flat = np.frombuffer(data, numbers) if data else np.empty(0, numbers)
+    array: np.ndarray[Any, Any] = flat.reshape(shape, order="F" if order == "F" else "C")
+    return array
 
 
 def _scalar(dtype: Any, data: Any) -> Any:
@@ -216,6 +232,7 @@ _NDARRAY = "numpy.ndarray"
 # What stands behind the names that a pickle may ask for, in numpy 1 and 2.
 _CALLS: dict[str, Callable[..., Any]] = {
     "_codecs.encode": _encode,
+    "__builtin__.bytes": lambda: b"",  # how protocols before 3 write no bytes
     "numpy.dtype": _dtype,
     **{
         f"numpy.{core}.{name}": meaning
@@ -240,10 +257,10 @@ _CONSTANTS: dict[str, Callable[[Any], Any]] = {
     "EMPTY_LIST": lambda _: [],
     "EMPTY_TUPLE": lambda _: (),
     "EMPTY_DICT": lambda _: {},
-    "MARK": lambda _: _MARK,
 }
 _WITHOUT_EFFECT = ("PROTO", "FRAME", "STOP")
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
+    "MARK": lambda machine, _: machine._marks.append(len(machine._stack)),
     "APPEND": lambda machine, _: machine._extend(machine._last(1)),
     "APPENDS": lambda machine, _: machine._extend(machine._to_mark()),
     "LIST": lambda machine, _: machine._stack.append(machine._to_mark()),
