@@ -82,7 +82,11 @@ _COMPARISON = (
         help="Class of each image, for measures by class; by default the folders. "
         "ROLE is reference, generated or heldout.",
     ),
-    click.option("--reference-n", type=click.IntRange(2), help="Images behind a {mu, sigma} REAL, if known."),
+    click.option(
+        "--reference-n",
+        type=click.IntRange(2),
+        help="Images behind statistics of another tool as REAL, where they do not say.",
+    ),
     *_FEATURES,
     click.option(
         "--per-image",

@@ -8,6 +8,7 @@ import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 
 
 def value(done) -> float:
@@ -284,9 +285,28 @@ def test_a_file_of_statistics_and_images_is_either(run, sets, tmp_path):
     np.save(tmp_path / "images.npy", pictures)
     assert value(found) == value(run("fid", tmp_path / "images.npy", sets.fake, "--json"))
     assert json.loads(found.out)["sets"]["reference"]["name"] == f"images:{both}"
+    done = run("kid", both, sets.fake)
+    assert f"pass the images (images:{both})" in done.err
     done = run("stats", both, "-o", tmp_path / "measured.safetensors")
     assert "holds statistics too; its images are measured" in done.err
     assert "9 images" in done.out
+
+
+def test_images_are_written_beside_statistics(run, sets, measured, tmp_path):
+    both = tmp_path / "both.npz"
+    done = run("stats", "convert", measured, "-o", both, "--images", sets.real)
+    assert done.code == 0, done.err
+    assert "12 images, which images:" in run("stats", "show", both).out
+    values = [value(run("fid", real, sets.fake, "--json")) for real in (f"images:{both}", sets.real)]
+    assert values[0] == values[1]
+    (tmp_path / "mixed").mkdir()
+    for size in (8, 9):
+        Image.new("RGB", (size, size)).save(tmp_path / "mixed" / f"{size}.png")
+    for images, reason in ((tmp_path / "mixed", "differ in size"), (measured, "holds no images")):
+        done = run("stats", "convert", measured, "-o", tmp_path / "x.npz", "--images", images)
+        assert (done.code, done.out) == (1, "")
+        assert reason in done.err
+    assert not (tmp_path / "x.npz").exists()
 
 
 def test_a_pickle_that_runs_something_is_refused_by_name(run, sets, tmp_path):
