@@ -20,7 +20,7 @@ import numpy as np
 
 from gen_eval.errors import StoreError
 
-# More than any statistics file takes: a list of 50,000 arrays has about half as many.
+# More than any statistics file takes: an array takes 14 to 35 of them, and a list of batches holds some thousand.
 _MOST_STEPS = 1_000_000
 # Arrays and texts that are made of a file, in sizes of that file: each byte of it becomes one of both, once.
 _MOST_MADE = 4
