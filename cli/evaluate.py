@@ -35,7 +35,7 @@ def evaluate(
     """Measure the images FAKE against the images REAL, each image once through each network.
 
     REAL and FAKE are folders, zip or tar archives, .npz or .npy arrays, or statistics: files of `geneval
-    stats`, or {mu, sigma} .npz of pytorch-fid, clean-fid and TTUR. Features of your own are a .npy file of
+    stats`, or those of other tools (.npz, .pt, .pkl). Features of your own are a .npy file of
     floating point [n, d], for measures through `identity`.
     """
     from gen_eval.evaluation import DEFAULT_MEASURES

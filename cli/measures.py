@@ -33,7 +33,7 @@ PARAMETERS: Mapping[str, str] = {
 
 _SETS = (
     "\n\nREAL and FAKE are folders, zip or tar archives, .npz or .npy arrays, or statistics: files of `geneval "
-    "stats`, or {mu, sigma} .npz of pytorch-fid, clean-fid and TTUR. A .npy file of floating point [n, d] holds "
+    "stats`, or those of other tools (.npz, .pt, .pkl). A .npy file of floating point [n, d] holds "
     "features, for --extractor identity."
 )
 

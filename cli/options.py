@@ -25,7 +25,7 @@ def _named_files(context: click.Context, option: click.Parameter, given: tuple[s
     return named
 
 
-_EXTRACTION = (
+_TERMS = (
     click.option(
         "--protocol",
         type=click.Choice(list(PROTOCOLS)),
@@ -48,10 +48,14 @@ _EXTRACTION = (
         help="Arithmetic of the network; all but fp32 are faster, and compare with themselves alone.",
     ),
     click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one."),
+    click.option("--offline", is_flag=True, default=None, help="Never touch the network."),
+)
+_EXTRACTION = (
+    *_TERMS[:-1],
     click.option("--batch-size", type=click.IntRange(1), help="Images that go through the network together."),
     click.option("--workers", type=click.IntRange(0), help="Decoding threads; 0 decodes on the main thread."),
     click.option("--skip-corrupt", is_flag=True, help="Leave broken files out, and say how many."),
-    click.option("--offline", is_flag=True, default=None, help="Never touch the network."),
+    _TERMS[-1],
 )
 _FEATURES = (
     click.option(
@@ -78,7 +82,11 @@ _COMPARISON = (
         help="Class of each image, for measures by class; by default the folders. "
         "ROLE is reference, generated or heldout.",
     ),
-    click.option("--reference-n", type=click.IntRange(2), help="Images behind a {mu, sigma} REAL, if known."),
+    click.option(
+        "--reference-n",
+        type=click.IntRange(2),
+        help="Images behind statistics of another tool as REAL, where they do not say.",
+    ),
     *_FEATURES,
     click.option(
         "--per-image",
@@ -125,6 +133,13 @@ _METRIC = (
 def metric_options(command: Command) -> Command:
     """The options of verbs that take any measures: parameters of their metrics, for :func:`parse_params`."""
     for option in reversed(_METRIC):
+        command = option(command)
+    return command
+
+
+def terms_options(command: Command) -> Command:
+    """The options that say through what network features are, or are claimed to be."""
+    for option in reversed(_TERMS):
         command = option(command)
     return command
 

@@ -1,16 +1,71 @@
-"""``geneval stats``: measure a set once."""
+"""``geneval stats``: measure a set once, and what can be done with the file then."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import extraction_options
+from .stats_files import convert, merge, show
+
+if TYPE_CHECKING:
+    from gen_eval.images import Images
+
+_VERBS = {"merge": merge, "show": show, "convert": convert}
+_MEASURE = ""  # no set of images has that name
 
 
-@click.command()
+class _Measure(click.Command):
+    """The verb without a word of its own: its usage is that of the group."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Stand in the place of the group."""
+        return super().make_context("stats", args, parent=parent and parent.parent, **extra)
+
+
+class _Stats(click.Group):
+    """Verbs on files of statistics; a first word that is none of them is a set of images to measure."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the word for measuring where it is left out."""
+        if args and args[0] not in (*_VERBS, *ctx.help_option_names):
+            args = [_MEASURE, *args]
+        elif args and args[0] in _VERBS and Path(args[0]).exists():
+            click.echo(f"note: {args[0]} is the verb; the images called so are ./{args[0]}", err=True)
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A verb, or the measuring."""
+        return measure if cmd_name == _MEASURE else super().get_command(ctx, cmd_name)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """That of measuring, and the verbs."""
+        measure.format_help(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+@click.group(cls=_Stats, commands=_VERBS)
+def stats() -> None:
+    """Measure a set once, for any later use as a reference; and merge, show and convert such files."""
+
+
+def _read_part(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    """``2/3`` as numbers."""
+    if text is None:
+        return None
+    k, _, parts = text.partition("/")
+    if not (k.isdecimal() and parts.isdecimal() and 1 <= int(k) <= int(parts)):
+        raise click.BadParameter(
+            f"expected K/N with K from 1 to N, such as 2/3; found {text}", context, option
+        )
+    return int(k), int(parts)
+
+
+@click.command(cls=_Measure)
 @click.argument("images")
 @extraction_options
 @click.option(
@@ -28,6 +83,12 @@ from .options import extraction_options
     help="The most feature rows to keep beside the moments; error bars are made from them.",
 )
 @click.option(
+    "--part",
+    metavar="K/N",
+    callback=_read_part,
+    help="Only the K-th of N parts of the images, which `geneval stats merge` joins.",
+)
+@click.option(
     "-m",
     "--measure",
     "measures",
@@ -36,10 +97,11 @@ from .options import extraction_options
     show_default=True,
     help="A measure that the statistics are to serve; more than once for several.",
 )
-def stats(
+def measure(
     images: str,
     out: Path,
     rows: int,
+    part: tuple[int, int] | None,
     measures: tuple[str, ...],
     protocol: str,
     weights: Any,
@@ -48,13 +110,14 @@ def stats(
     offline: bool | None,
     **options: Any,
 ) -> None:
-    """Measure IMAGES and write statistics that `geneval fid` and the other verbs take in place of a folder."""
+    """Measure IMAGES and write statistics that `geneval fid` and the other verbs take in place of a folder.
+
+    A folder called merge, show or convert is ./merge, ./show or ./convert.
+    """
     from gen_eval import store
     from gen_eval.errors import TooFewImages
-    from gen_eval.images import Images
     from gen_eval.planning import Plan, find_measures, load_extractors, pick_device
     from gen_eval.protocols import find_protocol
-    from gen_eval.sources import open_source
     from gen_eval.summary import require_whole, summarize
 
     from .allocator import keep_freed_memory
@@ -62,11 +125,10 @@ def stats(
 
     keep_freed_memory()
     store.require_name(out)
-    opened = open_source(images)
-    if not isinstance(opened, Images):
-        raise click.UsageError(f"statistics are made of images, and {images} holds none")
+    opened = _open(images)
     if len(opened) < 2:
         raise TooFewImages(f"statistics need at least 2 images; {images} has 1 image")
+    chosen = _range_of(part, len(opened))
     if not options["skip_corrupt"]:
         require_whole(opened)
     terms = find_protocol(protocol)
@@ -82,7 +144,32 @@ def stats(
             progress=progress,
         )
         requests = Plan(wanted, extractors, terms).requests("generated")
-        summary = summarize(opened, requests, rows=rows, progress=progress, **options)
+        summary = summarize(opened, requests, rows=rows, part=chosen, progress=progress, **options)
     store.save(summary, out)
     count = next(iter(summary.features.values())).n
-    click.echo(f"{out}  {count:,} images  {protocol}  sha256 {summary.digest[:12]}")
+    which = f" ({summary.part})" if summary.part else ""
+    click.echo(f"{out}  {count:,} images{which}  {protocol}  sha256 {summary.digest[:12]}")
+
+
+def _open(source: str) -> Images:
+    """The images of a set; of a file that holds both, those beside the statistics."""
+    from gen_eval import foreign
+    from gen_eval.images import Images
+    from gen_eval.sources import IMAGES, open_source
+
+    opened = open_source(source)
+    if isinstance(opened, Path) and foreign.count_images(opened):
+        click.echo(f"note: {source} holds statistics too; its images are measured", err=True)
+        opened = open_source(IMAGES + source)
+    if not isinstance(opened, Images):
+        raise click.UsageError(f"statistics are made of images, and {source} holds none")
+    return opened
+
+
+def _range_of(part: tuple[int, int] | None, n: int) -> range | None:
+    if part is None:
+        return None
+    k, parts = part
+    if parts > n:
+        raise click.UsageError(f"{n} images do not make {parts} parts")
+    return range(n * (k - 1) // parts, n * k // parts)

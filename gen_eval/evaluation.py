@@ -60,7 +60,7 @@ class Evaluation:
         device: such as ``"cuda"``; by default CUDA where there is one.
         rows: the most feature rows kept of each set; by default all where a measure is made of them, and
             10,000 for error bars elsewhere. A measure that cannot do without all of them keeps them all.
-        reference_n: number of images behind a ``{mu, sigma}`` file that does not say.
+        reference_n: number of images behind statistics of another tool that do not say.
         batch_size: images that go through the network together.
         workers: decoding threads.
         skip_corrupt: leave broken files out, and say so in the result.

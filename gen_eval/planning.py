@@ -235,10 +235,11 @@ def _require_rows(measure: Measure, extractor: Extractor, role: str, source: Sum
     held = features.sample.n if features.sample else 0
     whole = role_in(measure.metric, role) in measure.metric.whole
     if (whole and held != features.n) or (measure.metric.by_rows and not held):
+        there = f" (images:{source.name})" if source.claimed and source.notes else ""  # beside the statistics
         raise UsageError(
             f"{measure.name} needs {'every feature row' if whole else 'feature rows'} of the {role} images, and the "
-            f"statistics of {source.name} hold {held} of {features.n or 'unknown'}: pass the images, or make the "
-            "statistics anew with more --rows"
+            f"statistics of {source.name} hold {held} of {features.n or 'unknown'}: pass the images{there}, or make "
+            "the statistics anew with more --rows"
         )
 
 

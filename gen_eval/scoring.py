@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import torch
 
@@ -64,7 +65,11 @@ def compute(
         values=score.values,
         errors=score.errors,
         biases=score.biases,
-        warnings=(*score.warnings, *_set_warnings(summaries, features, metric.by_rows)),
+        warnings=(
+            *score.warnings,
+            *_set_warnings(summaries, features, metric.by_rows),
+            *_divisor_warnings(summaries, features, params),
+        ),
         cite=metric.cite,
         made_with=made_with(extractor.device),
         seconds=time.perf_counter() - started,
@@ -138,6 +143,10 @@ def _set_warnings(
         sample, n = features[role].sample, features[role].n
         if by_rows and sample and sample.n != n:
             lines.append(f"of the {n} images of {summary.name}, a uniform sample of {sample.n} was measured")
+        if summary.part:
+            lines.append(
+                f"{summary.name} is a part of a set, {summary.part}: join all parts with `geneval stats merge`"
+            )
         if summary.claimed:
             lines.append(
                 f"the {role} statistics are of another tool, which does not record what they were measured with: "
@@ -150,3 +159,17 @@ def _set_warnings(
                 f"{len(summary.skipped)} corrupt files of {summary.name} were left out: {names}{more}"
             )
     return lines
+
+
+def _divisor_warnings(
+    summaries: Mapping[str, Summary], features: Mapping[str, Features], params: Mapping[str, Any]
+) -> list[str]:
+    """Covariances that the protocol divides by another number than came in a file, which does not say n."""
+    if params.get("ddof", 1) == 1:
+        return []
+    return [
+        f"the covariance of {summary.name} is divided by n - 1, and n is unknown: it stays so where this protocol "
+        "divides by n, which takes a part of 1/n off; tell the number of images to have it converted"
+        for role, summary in summaries.items()
+        if features[role].n is None
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gen_eval import sealed, store
+from gen_eval import foreign, sealed, store
 from gen_eval.errors import ImagesError, UsageError
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Generated, Images, open_images
@@ -107,14 +107,16 @@ class Vectors:
 
 Source: TypeAlias = "Images | Vectors | Summary | Path"
 
+IMAGES = "images:"  # before the path of a file that holds statistics too
+
 
 def open_source(source: Any, *, n: int | None = None, seed: int = 0, beside: Source | None = None) -> Source:
-    """Images, vectors, a summary, or the path of ``{mu, sigma}`` statistics, whichever the source is.
+    """Images, vectors, a summary, or the path of another tool's statistics, whichever the source is.
 
     Args:
         source: whatever :func:`gen_eval.images.open_images` takes; a floating point array ``[n, d]`` or a
-            ``.npy`` file of one; a :class:`Summary`; a statistics file; a :class:`Sampler` of the zoo, or its name
-            as :func:`gen_eval.zoo.open_named` reads it.
+            ``.npy`` file of one; a :class:`Summary`; a statistics file, or the images in it as ``images:PATH``; a
+            :class:`Sampler` of the zoo, or its name as :func:`gen_eval.zoo.open_named` reads it.
         n: number of images asked of a callable or a sampler.
         seed: seed of its first image.
         beside: the set that it is measured against: a sampler makes as many where nobody says how many.
@@ -127,6 +129,8 @@ def open_source(source: Any, *, n: int | None = None, seed: int = 0, beside: Sou
         return source
     if isinstance(source, str) and source.startswith(PREFIX):
         source = open_named(source)
+    if isinstance(source, str) and source.startswith(IMAGES):
+        return open_images(source.removeprefix(IMAGES), n=n, seed=seed, name=source)
     if isinstance(source, Sampler):
         source = Named(source.name, source)
     if isinstance(source, Named):
@@ -175,10 +179,10 @@ def settle(source: Source, requests: Sequence[Request], *, n: int | None = None)
     Args:
         source: one side.
         requests: what is wanted of it.
-        n: number of images behind ``{mu, sigma}`` statistics, which do not say.
+        n: number of images behind statistics of another tool that do not say.
 
     Raises:
-        UsageError: if images and vectors are taken for one another, or ``n`` is given for anything else.
+        UsageError: if images and vectors are taken for one another, or ``n`` is given for what says another.
         StoreError: if statistics cannot be read.
     """
     extractor = requests[0].extractor
@@ -191,9 +195,22 @@ def settle(source: Source, requests: Sequence[Request], *, n: int | None = None)
     if not isinstance(source, Path):
         _require_images_wanted(source, requests)
         return source
-    tap = requests[0].taps[0]
-    adopted = store.adopt(source, extractor.spec(tap), tap, dim=extractor.taps[tap], n=n)
-    return adopted.to(extractor.device)
+    return _adopt(source, requests, n).to(extractor.device)
+
+
+def _adopt(path: Path, requests: Sequence[Request], n: int | None) -> Summary:
+    """What a file of another tool holds of the taps asked for: of a file that names no network, the first alone."""
+    file = foreign.read(path)
+    wanted = [(request.extractor, tap) for request in requests for tap in request.taps]
+    if not all(held.network for held in file.held):
+        del wanted[1:]
+    first, *others = (
+        store.adopt(file, extractor.spec(tap), tap, dim=extractor.taps[tap], n=n) for extractor, tap in wanted
+    )
+    features = dict(first.features)
+    for other in others:
+        features |= other.features
+    return replace(first, features=features)
 
 
 def dim_of_vectors(sources: Sequence[Source]) -> int | None:

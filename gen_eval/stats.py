@@ -12,6 +12,9 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, TooFewImages, UsageError
 
+# Stands in for an n that is unknown: by any count, the covariance comes back that the scatter was made from.
+_ANY_COUNT = 2
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -98,9 +101,8 @@ class Sample:
         _require_rows(rows)
         if index.shape != rows.shape[:1]:
             raise UsageError(f"{len(rows)} rows need as many indices, found {tuple(index.shape)}")
-        order = torch.argsort(_hash(index))[:limit]
-        kept = rows[order.to(rows.device)]
-        return cls(kept if kept.dtype == torch.float64 else kept.float(), index[order], limit)
+        kept = cls(rows, index, None)._chosen(limit)
+        return kept if kept.rows.dtype == torch.float64 else replace(kept, rows=kept.rows.float())
 
     @property
     def n(self) -> int:
@@ -128,8 +130,13 @@ class Sample:
     def __add__(self, other: Sample) -> Sample:
         if self.limit != other.limit:
             raise UsageError(f"samples limited to {self.limit} and to {other.limit} rows do not add")
-        rows = torch.cat([self.rows, other.rows])
-        return Sample.of(rows, torch.cat([self.index, other.index]), self.limit)
+        both = Sample(torch.cat([self.rows, other.rows]), torch.cat([self.index, other.index]), None)
+        return both._chosen(self.limit)
+
+    def _chosen(self, limit: int | None) -> Sample:
+        """The rows whose hashed index is lowest, in that order."""
+        order = torch.argsort(_hash(self.index))[:limit]
+        return Sample(self.rows[order.to(self.rows.device)], self.index[order], limit)
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,26 @@ class Features:
         """
         moments = Moments.of(rows).symmetric()
         return cls(len(rows), moments, Sample.of(rows, torch.arange(len(rows)), None))
+
+    @classmethod
+    def of_gaussian(cls, mean: Tensor, cov: Tensor, n: int | None = None) -> Features:
+        """The features of which only two moments are known.
+
+        Args:
+            mean: ``[d]`` float64.
+            cov: ``[d, d]`` float64, divided by ``n - 1``.
+            n: number of images; ``None`` if unknown.
+        """
+        count = n or _ANY_COUNT
+        return cls(n, Moments(count, mean, cov * (count - 1)))
+
+    def cov(self, ddof: int = 1) -> Tensor:
+        """The covariance, divided by ``n - ddof``; where n is unknown, by what it came divided by, ``n - 1``."""
+        return self.moments.cov(1 if self.n is None else ddof)
+
+    def counted(self, n: int) -> Features:
+        """The same, where n was unknown, of so many images."""
+        return Features.of_gaussian(self.moments.mean, self.cov(), n)
 
     def cut(self, rows: int | None) -> Features:
         """The same with at most so many rows; ``None`` for all that there are."""
@@ -193,11 +220,17 @@ class SampleBuilder:
         dim: number of features.
         limit: the most rows to keep; ``None`` keeps all.
         device: where the rows are kept.
+        part: the images whose rows will come; ``None`` for all. What is kept of them is what is kept of the whole.
     """
 
-    def __init__(self, n: int, dim: int, limit: int | None, device: torch.device) -> None:
+    def __init__(
+        self, n: int, dim: int, limit: int | None, device: torch.device, part: range | None = None
+    ) -> None:
         self._limit = limit
-        self._index = torch.argsort(_hash(torch.arange(n)))[:limit]
+        chosen = torch.argsort(_hash(torch.arange(n)))[:limit]
+        if part is not None:
+            chosen = chosen[(chosen >= part.start) & (chosen < part.stop)]
+        self._index = chosen
         self._place = torch.full((n,), -1)
         self._place[self._index] = torch.arange(len(self._index))
         self._rows = torch.empty(len(self._index), dim, device=device)

@@ -7,39 +7,28 @@ as their upper triangle.
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from gen_eval import sealed
+from gen_eval import foreign, sealed
 from gen_eval.errors import StoreError
+from gen_eval.foreign import File, Held
 from gen_eval.sealed import EXTENSION
 from gen_eval.spec import Spec
 from gen_eval.stats import Features, Moments, Sample
-from gen_eval.summary import Summary
+from gen_eval.summary import Part, Summary
 
 FORMAT = "gen_eval statistics 1"
 _WHAT = "statistics"
-# Stands in for an n that is unknown: any count gives the covariance back that it was multiplied by.
-_ANY_COUNT = 2
+_CONTENTS = "contents"
 
 
 def is_statistics(path: Path) -> bool:
-    """Whether a file holds statistics, ours or ``{mu, sigma}``, as opposed to images."""
-    if path.suffix == EXTENSION:
-        return path.is_file()
-    if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {"mu.npy", "sigma.npy"} <= set(archive.namelist())
-    except zipfile.BadZipFile:
-        return False  # to be refused as images, with the reason
+    """Whether a file holds statistics, ours or those of another tool, as opposed to images or vectors."""
+    return path.is_file() if path.suffix == EXTENSION else foreign.is_foreign(path)
 
 
 def require_name(path: Path) -> None:
@@ -74,6 +63,10 @@ def save(summary: Summary, path: str | Path) -> None:
         "notes": dict(summary.notes),
         "claimed": summary.claimed,
     }
+    if summary.part:
+        part = summary.part
+        terms["part"] = {"first": part.first, "stop": part.stop, "total": part.total}
+        tensors[_CONTENTS] = torch.frombuffer(bytearray(part.contents), dtype=torch.uint8)
     sealed.write(path, FORMAT, terms, tensors, _WHAT)
 
 
@@ -97,6 +90,7 @@ def _from_terms(terms: dict[str, Any], tensors: dict[str, Tensor]) -> Summary:
             name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith(f"{place}.")
         }
         features[Spec.from_json(entry["spec"]), entry["tap"]] = _from_tensors(mine, entry)
+    part = terms.get("part")  # files from before there were parts say nothing of them
     return Summary(
         name=terms["name"],
         digest=terms["digest"],
@@ -105,56 +99,137 @@ def _from_terms(terms: dict[str, Any], tensors: dict[str, Tensor]) -> Summary:
         skipped=tuple((label, reason) for label, reason in terms["skipped"]),
         notes=terms["notes"],
         claimed=terms["claimed"],
+        part=part and Part(**part, contents=tensors[_CONTENTS].numpy().tobytes()),
     )
 
 
-def adopt(path: Path, spec: Spec, tap: str, *, dim: int, n: int | None = None) -> Summary:
-    """Read ``{mu, sigma}`` of pytorch-fid, clean-fid or TTUR, on terms that the user claims.
+def adopt(file: Path | File, spec: Spec, tap: str, *, dim: int, n: int | None = None) -> Summary:
+    """Statistics of another tool, on terms that the user claims.
 
-    Such a file does not say what it was measured with, nor on how many images. The summary is marked as
-    claimed, and so is every result made from it.
+    Such a file does not say how images reached the network, and seldom which network that was, nor how many
+    images there were. The summary is marked as claimed, and so is every result made from it.
 
     Args:
-        path: an ``.npz`` with ``mu`` ``[d]`` and ``sigma`` ``[d, d]``.
+        file: a file of a format in :data:`gen_eval.foreign.FORMATS`, or what was read of one.
         spec: the terms it is claimed to have been measured on.
         tap: the tap that it is claimed to hold.
         dim: the number of features of that tap.
         n: the number of images claimed; ``None`` if unknown.
 
     Raises:
-        StoreError: if the arrays are missing or of other shapes, or are not finite.
+        StoreError: if it cannot be read, or holds features of another network, tap or dimension.
+        UsageError: if it says another number of images.
     """
-    try:
-        # Opened here: numpy leaves a file open that it fails to read.
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            mu, sigma = (file[name].astype(np.float64) for name in ("mu", "sigma"))
-    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise StoreError(f"{path} cannot be read as {{mu, sigma}} statistics: {error}") from error
-    if mu.shape != (dim,) or sigma.shape != (dim, dim):
+    if isinstance(file, Path):
+        file = foreign.read(file)
+    held = file.find(spec.name, tap)
+    if held.dim != dim:
         raise StoreError(
-            f"{path}: expected mu [{dim}] and sigma [{dim}, {dim}], found {mu.shape} and {sigma.shape}"
+            f"{file.path}: expected mu [{dim}] and sigma [{dim}, {dim}], found {held.dim} features in {held.where}"
         )
-    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise StoreError(f"{path} holds NaN or infinity")
-    scale = float(np.abs(sigma).max())
-    if sigma.diagonal().min() < 0 or np.abs(sigma - sigma.T).max() > 1e-3 * scale:
-        raise StoreError(f"{path}: sigma is no covariance; it has a negative variance or is not symmetric")
-    mean, cov = torch.from_numpy(mu), torch.from_numpy(sigma)
-    count = n or _ANY_COUNT  # the file holds sigma with ddof 1
-    moments = Moments(count, mean, (cov + cov.T) / 2 * (count - 1))
+    features = held.counted(n).features
+    beside = "images beside the statistics, which were used; images:PATH takes the images"
     return Summary(
-        name=str(path),
-        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
-        features={(spec, tap): Features(n, moments)},
+        name=str(file.path),
+        digest=_sha256(file.path),
+        features={(spec, tap): features},
         made_with={},
+        notes={beside: file.images} if file.images else {},
         claimed=True,
     )
+
+
+def export(summary: Summary, path: Path, form: str, *, only: str | None = None, images: Any = None) -> None:
+    """Write a summary for another tool. The file appears whole or not at all.
+
+    Args:
+        summary: what is written.
+        path: where.
+        form: a name in :data:`gen_eval.foreign.FORMATS`.
+        only: of several features, those of this network and tap, such as ``"inception-2015-12-05 pool"``.
+        images: uint8 ``[n, h, w, 3]``, which some formats hold beside the statistics.
+
+    Raises:
+        UnknownName: if there is no such format, or no such features.
+        UsageError: if the format does not take them.
+        StoreError: if the file cannot be written.
+    """
+    held = [
+        Held(str(spec.resize), features, spec.name, tap)
+        for (spec, tap), features in summary.to(torch.device("cpu")).features.items()
+    ]
+    foreign.write(path, form, foreign.choose(held, only), images)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a statistics file holds, ours or that of another tool, as plain data.
+
+    Raises:
+        StoreError: if it cannot be read.
+    """
+    if path.suffix == EXTENSION:
+        return _describe_summary(load(path), path)
+    file = foreign.read(path)
+    return {
+        "file": str(path),
+        "format": file.format,
+        "digest": _sha256(path),
+        "claimed": True,
+        "images": file.images,
+        "features": [
+            {"network": held.network or None, "tap": held.tap or None, "where": held.where}
+            | _describe_features(held.features)
+            for held in file.held
+        ],
+    }
+
+
+def _describe_summary(summary: Summary, path: Path) -> dict[str, Any]:
+    part = summary.part
+    return {
+        "file": str(path),
+        "format": FORMAT,
+        "name": summary.name,
+        "digest": summary.digest,
+        "claimed": summary.claimed,
+        "part": part and {"first": part.first, "stop": part.stop, "total": part.total},
+        "skipped": [list(each) for each in summary.skipped],
+        "notes": dict(summary.notes),
+        "made_with": dict(summary.made_with),
+        "features": [
+            {"network": spec.name, "tap": tap, "spec": {**spec.to_json(), "digest": spec.digest}}
+            | _describe_features(features)
+            for (spec, tap), features in summary.features.items()
+        ],
+    }
+
+
+def _describe_features(features: Features) -> dict[str, Any]:
+    sample = features.sample
+    several = features.n is None or features.n > 1
+    return {
+        "n": features.n,
+        "dim": features.moments.dim,
+        "rows": sample.n if sample else 0,
+        "mean_norm": float(features.moments.mean.norm()),
+        "trace": float(features.cov().trace()) if several else None,
+    }
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _to_tensors(features: Features) -> dict[str, Tensor]:
     moments, sample = features.moments, features.sample
     upper = torch.triu_indices(moments.dim, moments.dim)
-    tensors = {"mean": moments.mean, "scatter": moments.scatter.cpu()[upper[0], upper[1]]}
+    # Where nobody knows the number of images, the covariance stands in the place of the scatter.
+    scatter = features.cov() if features.n is None else moments.scatter
+    tensors = {"mean": moments.mean, "scatter": scatter.cpu()[upper[0], upper[1]]}
     if sample is not None:
         tensors |= {"rows": sample.rows, "index": sample.index}
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
@@ -169,4 +244,6 @@ def _from_tensors(tensors: dict[str, Tensor], entry: dict[str, Any]) -> Features
     scatter = scatter + scatter.triu(1).T
     sample = Sample(tensors["rows"], tensors["index"], entry["limit"]) if "rows" in tensors else None
     n = entry["n"]
-    return Features(n, Moments(n or _ANY_COUNT, mean, scatter), sample)
+    if n is None:
+        return Features.of_gaussian(mean, scatter)
+    return Features(n, Moments(n, mean, scatter), sample)

@@ -28,6 +28,27 @@ DEFAULT_ROWS = 10_000
 
 
 @dataclass(frozen=True)
+class Part:
+    """Which images of a set were measured, where not all of them were.
+
+    Args:
+        first: the first image.
+        stop: the image after the last.
+        total: number of images of the whole set.
+        contents: the sha256 of each image that could be read, 32 bytes each, in order: with those of the other
+            parts they give the digest of the whole.
+    """
+
+    first: int
+    stop: int
+    total: int
+    contents: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"images {self.first + 1:,} to {self.stop:,} of {self.total:,}"
+
+
+@dataclass(frozen=True)
 class Summary:
     """What is known of a set of images.
 
@@ -39,6 +60,7 @@ class Summary:
         skipped: ``(label, reason)`` of the files left out as corrupt.
         notes: how many images decoding changed, by what it changed.
         claimed: whether the spec is only what the user says, as with files of other tools.
+        part: which images these are, where they are a part of a set.
     """
 
     name: str
@@ -48,6 +70,7 @@ class Summary:
     skipped: Sequence[tuple[str, str]] = ()
     notes: Mapping[str, int] = field(default_factory=dict)
     claimed: bool = False
+    part: Part | None = None
 
     def to(self, device: torch.device) -> Summary:
         """The same with its features on another device."""
@@ -93,6 +116,7 @@ def summarize(
     requests: Sequence[Request],
     *,
     rows: int | None = DEFAULT_ROWS,
+    part: range | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     skip_corrupt: bool = False,
@@ -104,6 +128,8 @@ def summarize(
         images: the set.
         requests: extractors and their taps.
         rows: the most feature rows to keep of each tap; ``None`` keeps all.
+        part: the images to pass over; ``None`` for all. Summaries of parts are joined by
+            :func:`gen_eval.merging.merge`.
         batch_size: images that go through the network together; by default what suits the device. It changes
             results by float rounding only.
         workers: decoding threads; by default what suits the machine.
@@ -121,29 +147,32 @@ def summarize(
     def prepare(pixels: Pixels) -> dict[Resize, Tensor]:
         return {one: resize.prepare(pixels, one.size, one.kernel, one.fit, one.scaled) for one in resizes}
 
-    readings = [_Reading(request, images, rows) for request in requests]
+    wanted = range(len(images)) if part is None else part
+    readings = [_Reading(request, images, rows, wanted) for request in requests]
     digest, notes, skipped, done = hashlib.sha256(), Counter[str](), list[tuple[str, str]](), 0
+    contents: list[bytes] = []
     chunks = stream(
         images,
-        range(len(images)),
+        wanted,
         batch_size=batch_size or (16 if on_cpu else 64),
         workers=default_workers() if workers is None else workers,
         prepare=prepare,
         skip_corrupt=skip_corrupt,
     )
-    progress(images.name, 0, len(images), "image")
+    progress(images.name, 0, len(wanted), "image")
     for chunk in chunks:
         if chunk.items:
             for reading in readings:
                 reading.add(chunk.items, chunk.index)
         digest.update(b"".join(chunk.digests))
+        contents += chunk.digests if part is not None else ()
         notes += chunk.notes
         skipped += chunk.broken
         done += len(chunk.items) + len(chunk.broken)
-        progress(images.name, done, len(images), "image")
-    if len(skipped) == len(images):
+        progress(images.name, done, len(wanted), "image")
+    if len(skipped) == len(wanted):
         raise ImagesError(
-            f"none of the {len(images)} images of {images.name} can be decoded: {skipped[0][1]}"
+            f"none of the {len(wanted)} images of {images.name} can be decoded: {skipped[0][1]}"
         )
     return Summary(
         name=images.name,
@@ -152,6 +181,7 @@ def summarize(
         made_with=made_with(requests[0].extractor.device),
         skipped=tuple(skipped),
         notes=dict(notes),
+        part=None if part is None else Part(part.start, part.stop, len(images), b"".join(contents)),
     )
 
 
@@ -168,10 +198,10 @@ def require_whole(images: Images) -> None:
 class _Reading:
     """One extractor's part of a pass."""
 
-    def __init__(self, request: Request, images: Images, rows: int | None) -> None:
+    def __init__(self, request: Request, images: Images, rows: int | None, part: range) -> None:
         self._extractor = request.extractor
         self._gathers = {
-            tap: _Gather(images, request.extractor.taps[tap], rows, request.extractor.device)
+            tap: _Gather(images, request.extractor.taps[tap], rows, request.extractor.device, part)
             for tap in request.taps
         }
 
@@ -191,11 +221,11 @@ class _Reading:
 class _Gather:
     """The features of one tap, as they come."""
 
-    def __init__(self, images: Images, dim: int, rows: int | None, device: torch.device) -> None:
+    def __init__(self, images: Images, dim: int, rows: int | None, device: torch.device, part: range) -> None:
         self._images = images
         self._moments: Moments | None = None
         self._pending: list[tuple[Tensor, Tensor]] = []
-        self._sample = SampleBuilder(len(images), dim, rows, device)
+        self._sample = SampleBuilder(len(images), dim, rows, device, part)
 
     def add(self, features: Tensor, index: Tensor) -> None:
         self._sample.put(features, index)

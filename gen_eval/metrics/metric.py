@@ -60,7 +60,7 @@ def _gaussian(features: Features, ddof: int) -> Gaussian:
     rows = None
     if features.sample and features.sample.n >= min(_FEWEST_ROWS, features.n or _FEWEST_ROWS):
         rows = features.sample.rows
-    return Gaussian(features.n, features.moments.mean, features.moments.cov(ddof), rows, ddof)
+    return Gaussian(features.n, features.moments.mean, features.cov(ddof), rows, ddof)
 
 
 def on_gaussians(engine: Callable[..., Score]) -> Callable[..., Score]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 
 import numpy as np
 import pytest
+from PIL import Image
 
 
 def value(done) -> float:
@@ -131,3 +134,202 @@ def test_wrong_measures_fail_before_the_work(run, sets, tmp_path, name):
     assert (done.code, done.out) == (1, "")
     assert "did you mean" in done.err
     assert not list(tmp_path.iterdir())
+
+
+# --- Parts, and what can be done with files
+
+
+@pytest.fixture
+def parts(run, sets, tmp_path):
+    files = [tmp_path / f"part{k}.safetensors" for k in (1, 2, 3)]
+    for k, file in enumerate(files, 1):
+        done = run("stats", sets.real, "--part", f"{k}/3", "--rows", "7", "-o", file)
+        assert done.code == 0, done.err
+        assert f"4 images (images {4 * k - 3} to {4 * k} of 12)" in done.out
+    return files
+
+
+def test_parts_merge_to_the_statistics_of_the_whole(run, sets, tmp_path, parts):
+    whole, merged = tmp_path / "whole.safetensors", tmp_path / "merged.safetensors"
+    assert run("stats", sets.real, "--rows", "7", "-o", whole).code == 0
+    done = run("stats", "merge", *reversed(parts), "-o", merged)
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"{merged}  12 images  sha256 ")
+    described = [json.loads(run("stats", "show", file, "--json").out) for file in (whole, merged)]
+    for each in described:
+        del each["file"]
+        (features,) = each["features"]
+        features["mean_norm"], features["trace"] = (
+            pytest.approx(features[k]) for k in ("mean_norm", "trace")
+        )
+    assert described[1]["digest"] == described[0]["digest"]
+    assert described[1]["part"] is None
+    results = [json.loads(run("fid", file, sets.fake, "--json").out) for file in (whole, merged)]
+    assert results[1]["value"] == pytest.approx(results[0]["value"], rel=1e-9)
+    assert results[1]["sets"]["reference"] == results[0]["sets"]["reference"]
+
+
+def test_a_part_in_the_place_of_a_set_is_warned_of(run, sets, parts):
+    done = run("fid", parts[0], sets.fake)
+    assert done.code == 0
+    assert "is a part of a set, images 1 to 4 of 12" in done.err
+
+
+def test_parts_that_do_not_fit_are_refused(run, sets, tmp_path, parts):
+    out = tmp_path / "merged.safetensors"
+    for files, reason in (
+        ((parts[0], parts[2]), "leave out those between them"),
+        ((parts[0], parts[0]), "the same images"),
+        (parts[:1], "two statistics or more"),
+        ((parts[0], "theirs.npz"), "geneval stats convert"),
+    ):
+        done = run("stats", "merge", *files, "-o", out)
+        assert (done.code, done.out) == (1, "")
+        assert reason in done.err
+        assert not out.exists()
+
+
+@pytest.mark.parametrize("part", ["0/3", "4/3", "1", "1/x", "-1/3", "1/13"])
+def test_parts_that_there_are_not_are_a_wrong_command_line(run, sets, tmp_path, part):
+    done = run("stats", sets.real, "--part", part, "-o", tmp_path / "part.safetensors")
+    assert (done.code, done.out) == (2, "")
+    assert "K/N" in done.err or "do not make 13 parts" in done.err
+
+
+def test_a_folder_may_be_called_as_a_verb_is(run, sets, tmp_path, monkeypatch):
+    (tmp_path / "merge").symlink_to(sets.real, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    assert run("stats", "./merge", "-o", "real.safetensors").code == 0
+    done = run("stats", "merge", "-o", "other.safetensors")
+    assert done.code == 2
+    assert "./merge" in done.err
+
+
+def test_usage_is_that_of_measuring_with_the_verbs_below(run):
+    done = run("stats", "--help")
+    assert done.out.startswith("Usage: geneval stats [OPTIONS] IMAGES")
+    assert all(verb in done.out for verb in ("merge", "show", "convert", "./merge"))
+    assert run("stats", "somewhere").err.startswith("Usage: geneval stats [OPTIONS] IMAGES")
+
+
+def test_show_tells_what_is_in_a_file(run, sets, measured, tmp_path):
+    done = run("stats", "show", measured)
+    assert done.code == 0, done.err
+    for text in (
+        "content ",
+        "pixels pool, weights none",
+        "12 images, 12 rows of 192",
+        "norm of the mean",
+        "as measured",
+    ):
+        assert text in done.out
+    theirs = tmp_path / "theirs.npz"
+    assert run("stats", "convert", measured, "-o", theirs).code == 0
+    done = run("stats", "show", theirs)
+    for text in ("pytorch-fid", "a network that the file does not name (mu, sigma)", "unknown n", "claimed"):
+        assert text in done.out
+    found, expected = (json.loads(run("stats", "show", file, "--json").out) for file in (theirs, measured))
+    assert (found["claimed"], expected["claimed"]) == (True, False)
+    assert found["features"][0]["trace"] == pytest.approx(expected["features"][0]["trace"])
+    done = run("stats", "show", tmp_path / "missing.npz")
+    assert (done.code, done.out) == (1, "")
+
+
+@pytest.mark.parametrize("name", ["theirs.npz", "theirs.pt"])
+def test_there_and_back_is_the_same_and_claimed(run, sets, measured, tmp_path, name):
+    theirs, back = tmp_path / name, tmp_path / "back.safetensors"
+    assert run("stats", "convert", measured, "-o", theirs).code == 0
+    done = run("stats", "convert", theirs, "-o", back, "--n", "12")
+    assert done.code == 0, done.err
+    assert "12 images" in done.out
+    assert "(claimed)" in done.out
+    found, expected = (json.loads(run("fid", file, sets.fake, "--json").out) for file in (back, measured))
+    assert found["value"] == pytest.approx(expected["value"], rel=1e-6)  # means are float32 in a .pt
+    assert found["sets"]["reference"]["claimed"]
+
+
+def test_rows_go_to_a_format_that_takes_them(run, sets, measured, tmp_path):
+    theirs = tmp_path / "theirs_kid.npz"
+    done = run("stats", "convert", measured, "-o", theirs, "--to", "clean-fid-kid")
+    assert done.code == 0, done.err
+    values = [json.loads(run("kid", file, sets.fake, "--json").out)["values"] for file in (theirs, measured)]
+    assert values[0] == values[1]
+
+
+def test_conversions_that_cannot_be_are_refused(run, measured, tmp_path):
+    for arguments, reason in (
+        ((measured, "-o", tmp_path / "x.txt"), "tells no format"),
+        ((measured, "-o", tmp_path / "x.safetensors"), "ours already"),
+        ((measured, "-o", tmp_path / "x.npz", "--to", "pytorchfid"), "did you mean 'pytorch-fid'"),
+        ((measured, "-o", tmp_path / "x.npz", "--to", "adm"), "features of inception pool"),
+        ((measured, "-o", tmp_path / "x.npz", "--features", "pixel pool"), "did you mean 'pixels pool'"),
+        ((tmp_path / "none.npz", "-o", tmp_path / "x.safetensors"), "does not exist"),
+    ):
+        done = run("stats", "convert", *arguments)
+        assert (done.code, done.out) == (1, ""), done.out
+        assert reason in done.err
+    assert [path.name for path in tmp_path.iterdir()] == [measured.name]
+
+
+def test_a_file_of_statistics_and_images_is_either(run, sets, tmp_path):
+    """A reference batch of ADM's: its statistics stand for the full set, its images for themselves."""
+    rows = np.random.default_rng(0).normal(128, 40, (500, 192))
+    pictures = np.random.default_rng(1).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8)
+    both = tmp_path / "both.npz"
+    np.savez(both, mu=rows.mean(0), sigma=np.cov(rows, rowvar=False), arr_0=pictures)
+    done = run("fid", both, sets.fake)
+    assert done.code == 0, done.err
+    assert "9 of" in done.err
+    assert "images:PATH takes the images" in done.err
+    found = run("fid", f"images:{both}", sets.fake, "--json")
+    np.save(tmp_path / "images.npy", pictures)
+    assert value(found) == value(run("fid", tmp_path / "images.npy", sets.fake, "--json"))
+    assert json.loads(found.out)["sets"]["reference"]["name"] == f"images:{both}"
+    done = run("kid", both, sets.fake)
+    assert f"pass the images (images:{both})" in done.err
+    done = run("stats", both, "-o", tmp_path / "measured.safetensors")
+    assert "holds statistics too; its images are measured" in done.err
+    assert "9 images" in done.out
+
+
+def test_images_are_written_beside_statistics(run, sets, measured, tmp_path):
+    both = tmp_path / "both.npz"
+    done = run("stats", "convert", measured, "-o", both, "--images", sets.real)
+    assert done.code == 0, done.err
+    assert "12 images, which images:" in run("stats", "show", both).out
+    values = [value(run("fid", real, sets.fake, "--json")) for real in (f"images:{both}", sets.real)]
+    assert values[0] == values[1]
+    (tmp_path / "mixed").mkdir()
+    for size in (8, 9):
+        Image.new("RGB", (size, size)).save(tmp_path / "mixed" / f"{size}.png")
+    for images, reason in ((tmp_path / "mixed", "differ in size"), (measured, "holds no images")):
+        done = run("stats", "convert", measured, "-o", tmp_path / "x.npz", "--images", images)
+        assert (done.code, done.out) == (1, "")
+        assert reason in done.err
+    assert not (tmp_path / "x.npz").exists()
+
+
+def test_a_pickle_that_runs_something_is_refused_by_name(run, sets, tmp_path):
+    class Runs:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path / 'trace'}",)
+
+    (tmp_path / "stats.pkl").write_bytes(pickle.dumps({"mu": Runs(), "sigma": 1}))
+    for verb in (("stats", "show"), ("fid",)):
+        done = run(*verb, tmp_path / "stats.pkl", *([sets.fake] if verb == ("fid",) else []))
+        assert (done.code, done.out) == (1, "")
+        assert "system" in done.err
+        assert "nothing of it was run" in done.err
+    assert not (tmp_path / "trace").exists()
+
+
+def test_a_divisor_that_cannot_be_converted_is_warned_of(run, sets, tmp_path):
+    rows = np.random.default_rng(0).normal(128, 40, (500, 192))
+    theirs = tmp_path / "theirs.npz"
+    np.savez(theirs, mu=rows.mean(0), sigma=np.cov(rows, rowvar=False))
+    vague = run("fid", theirs, sets.fake, "--protocol", "stylegan3", "--json")
+    assert "divided by n - 1, and n is unknown" in " ".join(json.loads(vague.out)["warnings"])
+    told = run("fid", theirs, sets.fake, "--protocol", "stylegan3", "--reference-n", "500", "--json")
+    assert "divided by" not in " ".join(json.loads(told.out)["warnings"])
+    assert value(vague) == pytest.approx(value(told), rel=5e-3)
+    assert value(vague) != value(told)

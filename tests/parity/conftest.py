@@ -27,7 +27,7 @@ from gen_eval.summary import Request, Summary, summarize
 
 Pair = tuple[Path, Path]  # real, fake
 
-COUNTS = {"small": (24, 32), "large": (500, 500)}
+COUNTS = {"small": (24, 32), "early": (70, 72), "large": (500, 500)}
 
 # How each peer runs, by the protocol that stands for it.
 RUNS: dict[str, Callable[..., peers.PeerResult]] = {

@@ -16,6 +16,7 @@ from gen_eval.extractors import Identity, Pixels
 from gen_eval.images import Images
 from gen_eval.metrics import Measure, Metric, Score
 from gen_eval.sources import Vectors, dim_of_vectors, open_source, settle
+from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments
 from gen_eval.summary import Request, Summary
 from gen_eval.zoo import WORLDS
@@ -222,6 +223,48 @@ def test_statistics_are_read_and_adopted(tmp_path, fake, pixel_summary):
     (tmp_path / "ours.safetensors").write_bytes(b"cut short")
     with pytest.raises(StoreError):
         settle(open_source(tmp_path / "ours.safetensors"), PIXELS)
+
+
+class Named:
+    """As much of an extractor as statistics take."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, name, **taps):
+        self.name, self.taps = name, taps
+
+    def spec(self, tap):
+        return Spec(self.name, "0123456789abcdef", Resize(299, "tf1-bilinear"), "(x-128)/128")
+
+
+def test_a_file_that_names_its_networks_serves_each(tmp_path):
+    moments = {"mu": np.zeros(6), "sigma": np.eye(6)}
+    spatial = {"mu_s": np.ones(4), "sigma_s": np.eye(4)}
+    np.savez(tmp_path / "adm.npz", **moments, **spatial)
+    inception, other = Named("inception-2015-12-05", pool=6, spatial=4), Named("vgg16", pool=6)
+    both = settle(open_source(tmp_path / "adm.npz"), [Request(inception, ("pool", "spatial"))], n=50)
+    assert {tap: features.moments.mean.sum() for (_, tap), features in both.features.items()} == {
+        "pool": 0,
+        "spatial": 4,
+    }
+    with pytest.raises(StoreError, match="no statistics of vgg16 pool"):
+        settle(open_source(tmp_path / "adm.npz"), [Request(inception, ("pool",)), Request(other, ("pool",))])
+
+
+def test_a_file_that_names_no_network_serves_the_first_alone(tmp_path):
+    np.savez(tmp_path / "theirs.npz", mu=np.zeros(6), sigma=np.eye(6))
+    requests = [Request(Named("vgg16", pool=6), ("pool",)), Request(Named("clip", pool=6), ("pool",))]
+    adopted = settle(open_source(tmp_path / "theirs.npz"), requests)
+    assert [(spec.name, tap) for spec, tap in adopted.features] == [("vgg16", "pool")]
+
+
+def test_images_in_a_file_of_statistics_are_asked_for(tmp_path, fake):
+    np.savez(tmp_path / "both.npz", mu=np.zeros(6), sigma=np.eye(6), arr_0=fake[:4])
+    assert open_source(tmp_path / "both.npz") == tmp_path / "both.npz"
+    images = open_source(f"images:{tmp_path / 'both.npz'}")
+    assert (len(images), images.name) == (4, f"images:{tmp_path / 'both.npz'}")
+    with pytest.raises(ImagesError, match="does not exist"):
+        open_source("images:missing.npz")
 
 
 def test_a_count_is_for_statistics_that_do_not_say(tmp_path, fake, pixel_summary):

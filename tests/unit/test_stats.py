@@ -357,3 +357,18 @@ def test_classes_that_nobody_named_are_refused():
     for unknown in (features, replace(features, sample=None, classes=("a",) * 10)):
         with pytest.raises(UsageError, match="features by class need the rows and the class of each"):
             unknown.by_class()
+
+
+def test_a_covariance_of_known_n_is_divided_as_asked_and_one_of_unknown_n_never():
+    moments = Moments.of(rows_of(60, 4))
+    told = Features.of_gaussian(moments.mean, moments.cov(), 60)
+    torch.testing.assert_close(told.cov(0), moments.cov(0), rtol=1e-14, atol=0)
+    untold = Features.of_gaussian(moments.mean, moments.cov())
+    for ddof in (0, 1):
+        torch.testing.assert_close(untold.cov(ddof), moments.cov(), rtol=1e-14, atol=0)
+    torch.testing.assert_close(untold.counted(60).moments.scatter, moments.scatter, rtol=1e-14, atol=0)
+
+
+def test_samples_of_no_rows_add():
+    empty = Sample.of(rows_of(9, 4), torch.arange(9), 0)
+    assert ((empty + empty).n, (empty + empty).limit) == (0, 0)

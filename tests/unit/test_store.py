@@ -287,7 +287,9 @@ def test_the_digest_of_adopted_moments_is_that_of_their_file(tmp_path):
 )
 def test_adopted_arrays_of_other_shapes_are_refused(arrays, tmp_path):
     path = write_npz(tmp_path / "fid_stats.npz", **arrays)
-    with pytest.raises(StoreError, match=r"fid_stats\.npz: expected mu \[3\] and sigma \[3, 3\], found"):
+    with pytest.raises(
+        StoreError, match=r"fid_stats\.npz.* expected mu \[[3d]\] and sigma \[[3d], [3d]\], found"
+    ):
         store.adopt(path, SPEC, "pool", dim=3)
 
 
@@ -296,7 +298,7 @@ def test_adopted_arrays_of_other_shapes_are_refused(arrays, tmp_path):
 def test_adopted_numbers_that_are_not_finite_are_refused(name, value, tmp_path):
     array = {"mu": MU, "sigma": SIGMA}[name].copy()
     array.flat[0] = value
-    with pytest.raises(StoreError, match="holds NaN or infinity"):
+    with pytest.raises(StoreError, match=f"holds NaN or infinity in {name}"):
         store.adopt(write_npz(tmp_path / "fid_stats.npz", **{name: array}), SPEC, "pool", dim=3)
 
 
@@ -328,7 +330,7 @@ def test_pickled_arrays_are_refused_and_do_not_run(tmp_path):
     array[:] = Malicious(tmp_path / "trace")
     path = tmp_path / "fid_stats.npz"
     np.savez(path, mu=array, sigma=SIGMA, allow_pickle=True)
-    with pytest.raises(StoreError, match="cannot be read as {mu, sigma} statistics"):
+    with pytest.raises(StoreError, match="cannot be read as statistics: Object arrays"):
         store.adopt(path, SPEC, "pool", dim=3)
     assert not (tmp_path / "trace").exists()
 

@@ -1,0 +1,229 @@
+"""``geneval stats merge``, ``show`` and ``convert``: what can be done with files of statistics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gen_eval.errors import UsageError
+
+from .options import terms_options
+
+if TYPE_CHECKING:
+    from gen_eval.summary import Summary
+
+_OUT = click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write."
+)
+_OURS = "gen_eval"
+# What is written under a name that ends so, where nobody says.
+_BY_EXTENSION = {
+    ".safetensors": _OURS,
+    ".npz": "pytorch-fid",
+    ".pt": "torch-fidelity",
+    ".pkl": "edm2",
+}
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE FILE...")
+@_OUT
+def merge(files: tuple[Path, ...], out: Path) -> None:
+    """Join statistics into those of all images together.
+
+    Parts that `geneval stats --part` measured give what one pass over the set gives, in whatever order they are
+    named. Sets of their own are laid one after the other.
+    """
+    from gen_eval import merging, sealed, store
+
+    store.require_name(out)
+    for file in files:
+        if file.suffix != sealed.EXTENSION:
+            raise UsageError(
+                f"{file} is no statistics file of ours: make one of it with `geneval stats convert`"
+            )
+    merged = merging.merge([store.load(file) for file in files])
+    store.save(merged, out)
+    click.echo(f"{out}  {_count(merged)}  sha256 {merged.digest[:12]}")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def show(file: Path, as_json: bool) -> None:
+    """Tell what a statistics file holds, ours or that of another tool."""
+    from gen_eval import store
+
+    described = store.describe(file)
+    if as_json:
+        click.echo(json.dumps(described))
+        return
+    for label, line in _lines(described):
+        click.echo(f"{label:11}{line}")
+
+
+@click.command()
+@click.argument("file", metavar="IN", type=click.Path(path_type=Path))
+@_OUT
+@click.option(
+    "--to", "form", metavar="FORMAT", help="Format to write; by default as the name ends. `gen_eval` is ours."
+)
+@click.option("--n", type=click.IntRange(2), help="Images behind the statistics, where IN does not say.")
+@click.option(
+    "--features",
+    "only",
+    metavar="'NETWORK TAP'",
+    help="Of several features, those to write; `show` names them.",
+)
+@click.option(
+    "--images", metavar="SET", help="Images to put beside the statistics, as the format adm has them."
+)
+@click.option(
+    "-m",
+    "--measure",
+    "measures",
+    multiple=True,
+    default=("fid",),
+    show_default=True,
+    help="A measure that another tool's statistics are claimed to serve, when they become ours.",
+)
+@terms_options
+def convert(
+    file: Path, out: Path, form: str | None, n: int | None, only: str | None, images: str | None, **claim: Any
+) -> None:
+    """Write the statistics in IN for another tool, or those of another tool as ours.
+
+    Files of other tools say nothing of their terms. Those that become ours are marked as claimed: --protocol and
+    --measure say what you claim of them.
+    """
+    from gen_eval import foreign, sealed, store
+
+    form = form or _form_of(out)
+    ours = file.suffix == sealed.EXTENSION
+    if form == _OURS:
+        if ours:
+            raise UsageError(f"{file} is ours already: copy it, or name another format with --to")
+        store.require_name(out)
+        summary = _claimed(file, n, **claim)
+        store.save(summary, out)
+        click.echo(f"{out}  {_count(summary)}  {claim['protocol']} (claimed)  sha256 {summary.digest[:12]}")
+        return
+    foreign.require_name(out, form)
+    pixels = _read_images(images) if images else None
+    if ours:
+        store.export(store.load(file), out, form, only=only, images=pixels)
+    else:
+        held = [each.counted(n) for each in foreign.read(file).held]
+        foreign.write(out, form, foreign.choose(held, only), pixels)
+    click.echo(f"{out}  {form}")
+
+
+def _form_of(out: Path) -> str:
+    if out.suffix.lower() not in _BY_EXTENSION:
+        raise UsageError(
+            f"{out.name} tells no format: expected a name that ends in {', '.join(_BY_EXTENSION)}"
+        )
+    return _BY_EXTENSION[out.suffix.lower()]
+
+
+def _claimed(
+    file: Path,
+    n: int | None,
+    measures: tuple[str, ...],
+    protocol: str,
+    device: str | None,
+    **options: Any,
+) -> Summary:
+    """Another tool's statistics on the terms of a protocol, whose networks tell their names and weights."""
+    from gen_eval import foreign
+    from gen_eval.errors import ImagesError
+    from gen_eval.metrics import find_measure
+    from gen_eval.planning import Plan, load_extractors, pick_device
+    from gen_eval.protocols import find_protocol
+    from gen_eval.sources import settle
+    from gen_eval.summary import Summary
+
+    from .console import progress_bar
+
+    if not foreign.is_foreign(file):
+        raise ImagesError(f"{file} holds no statistics, or does not exist")
+    terms, wanted = find_protocol(protocol), [find_measure(measure) for measure in measures]
+    with progress_bar() as progress:
+        chosen = pick_device(device)
+        extractors = load_extractors(wanted, terms, device=chosen, progress=progress, **options)
+    summary = settle(file, Plan(wanted, extractors, terms).requests("generated"), n=n)
+    assert isinstance(summary, Summary)  # of a path it is
+    return summary
+
+
+def _read_images(source: str) -> Any:
+    import numpy as np
+
+    from gen_eval.errors import CorruptImages
+    from gen_eval.images import Decoded, Images
+    from gen_eval.sources import open_source
+
+    images = open_source(source)
+    if not isinstance(images, Images):
+        raise UsageError(f"{source} holds no images")
+    read = images.read(range(len(images)))
+    if broken := [(each.label, each.reason) for each in read if not isinstance(each, Decoded)]:
+        raise CorruptImages(source, broken)
+    pixels = [each.pixels for each in read if isinstance(each, Decoded)]
+    if len({each.shape for each in pixels}) != 1:
+        raise UsageError(f"the images of {source} differ in size, and this format stacks them")
+    return np.stack(pixels)
+
+
+def _count(summary: Summary) -> str:
+    n = next(iter(summary.features.values())).n
+    count = "unknown n" if n is None else f"{n:,} images"
+    return f"{count} ({summary.part})" if summary.part else count
+
+
+def _lines(described: dict[str, Any]) -> list[tuple[str, str]]:
+    """What :func:`gen_eval.store.describe` tells, for people."""
+    lines = [("file", f"{described['file']}, {described['format']}")]
+    if described.get("name"):
+        lines.append(("images", f"{described['name']}, content {described['digest'][:12]}"))
+    else:
+        lines.append(("content", described["digest"][:12]))
+    if part := described.get("part"):
+        lines.append(("part", f"images {part['first'] + 1:,} to {part['stop']:,} of {part['total']:,}"))
+    for each in described["features"]:
+        lines += _feature_lines(each)
+    if described.get("images"):
+        lines.append(("beside", f"{described['images']:,} images, which images:{described['file']} takes"))
+    lines += [("skipped", f"{label}: {reason}") for label, reason in described.get("skipped", ())]
+    lines += [("note", f"{count:,}: {note}") for note, count in described.get("notes", {}).items()]
+    if made_with := described.get("made_with"):
+        lines.append(("made with", ", ".join(f"{what} {version}" for what, version in made_with.items())))
+    terms = (
+        "claimed, since files of other tools do not record them" if described["claimed"] else "as measured"
+    )
+    return [*lines, ("terms", terms)]
+
+
+def _feature_lines(each: dict[str, Any]) -> list[tuple[str, str]]:
+    network = (
+        f"{each['network']} {each['tap']}" if each["network"] else "of a network that the file does not name"
+    )
+    lines = [("features", network + (f" ({each['where']})" if "where" in each else ""))]
+    if spec := each.get("spec"):
+        resize = _resize(spec["resize"])
+        lines[0] = ("features", f"{network}, weights {spec['weights']}, terms {spec['digest']}")
+        lines.append(("", f"{resize}, {spec['normalize']}, {spec['precision']}"))
+    n = "unknown n" if each["n"] is None else f"{each['n']:,} images"
+    trace = "unknown" if each["trace"] is None else f"{each['trace']:.6g}"
+    lines.append(("", f"{n}, {each['rows']:,} rows of {each['dim']:,} dimensions"))
+    lines.append(("", f"norm of the mean {each['mean_norm']:.6g}, trace of the covariance {trace}"))
+    return lines
+
+
+def _resize(terms: dict[str, Any]) -> str:
+    from gen_eval.spec import Resize
+
+    return str(Resize(**terms))
