@@ -35,10 +35,12 @@ def _fresh(recipe: Energy) -> LearntEnergy:
     """A model whose weights are the same each time, of no data in particular."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        modules = recipe.task(_KIND).modules.eval()
+        modules: Any = recipe.task(_KIND).modules.eval()
     if recipe.layers:
         with torch.no_grad():
-            modules["energy"].net.last.weight.mul_(30)  # a slope that differs from that of the Gaussian beside it
+            modules["energy"].net.last.weight.mul_(
+                30
+            )  # a slope that differs from that of the Gaussian beside it
     sampler = recipe.sampler("fresh", _KIND, modules, _SCALING)
     assert isinstance(sampler, LearntEnergy)
     return sampler
@@ -91,7 +93,7 @@ def _likelihood_slope() -> float:
     """By how much the gradient of the contrast is off that of -log p with log Z by quadrature, over the greatest."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(1)
-        net = energy_net(Kind((1,)), 8, 2, 1.0).double()
+        net: Any = energy_net(Kind((1,)), 8, 2, 1.0).double()
     with torch.no_grad():
         net.last.weight.mul_(10)
     data = normals(50, 1, 0) / 2 + 0.7
@@ -108,7 +110,7 @@ def _likelihood_slope() -> float:
 
 
 def _inverse(rising: Tensor, of: Tensor, at: Tensor) -> Tensor:
-    """Where a function on a grid reaches some values, between its points along a line; its steps end at their points."""
+    """Where a sum over cells about the points of a grid reaches some values, along a line within each cell."""
     above = torch.searchsorted(rising, at).clamp(1, len(of) - 1)
     part = (at - rising[above - 1]) / (rising[above] - rising[above - 1])
     half = (of[1] - of[0]) / 2
@@ -134,7 +136,7 @@ def _learnt_precision(starts: str) -> tuple[float, float]:
     axes = torch.tensor([[1.0, -1.0], [1.0, 1.0]], dtype=torch.float64) / math.sqrt(2)
     found = torch.einsum("ai,ij,aj->a", axes, precision, axes)
     known = torch.tensor([_settling(each) for each in _SPREADS], dtype=torch.float64)
-    return tuple((found / known - 1).tolist())  # type: ignore[return-value]
+    return tuple((found / known - 1).tolist())
 
 
 def _settling(variance: float) -> float:
@@ -155,7 +157,7 @@ def _exactly_correlated() -> TrainingData:
 
 def _chains() -> Sequence[float]:
     """Variances of samples over those of the Gaussian, with noise and without."""
-    settings = {"layers": 0, "step_size": 1.0, "sampling_steps": 30}
+    settings: dict[str, Any] = {"layers": 0, "step_size": 1.0, "sampling_steps": 30}
     found = []
     for noise, n in ((True, 3000), (False, 100)):
         x = (_fresh(Energy(**settings, noise=noise)).sample(n, seed=0) - _SCALING["mean"]) / _SCALING["sd"]
@@ -183,7 +185,7 @@ def _plane() -> Sequence[float]:
         axis = torch.linspace(-8, 8, 201, dtype=torch.float64)
         grid = torch.cartesian_prod(axis, axis)
         mass = density.log_prob(grid).exp() * float(axis[1] - axis[0]) ** 2
-        samples = density.sample(4000, seed=0)
+        samples = density.sample(2000, seed=0)
         found += [
             float((_WORLD.log_prob(x) - density.log_prob(x)).mean()),
             float(mass.sum()),
@@ -222,7 +224,7 @@ def _ring() -> Sequence[float]:
     for name, recipe in _ROWS.items():
         model = Model(name, "", recipe(), "")
         modes = _RING.modes_covered(
-            train(model, open_data(_RING, n=20_000), steps=1500, device="cpu").sampler().sample(2000, seed=0)
+            train(model, open_data(_RING, n=20_000), device="cpu").sampler().sample(2000, seed=0)
         )
         found += [float(modes.covered), modes.high_quality]
     return found
@@ -235,7 +237,11 @@ ENERGIES = (
         "that cuts the density how much lies in its rim.",
         ("ebm",),
         "quick",
-        (near(0.0, 1e-9, "log Z"), at_most(1.0, "error over what is told"), at_least(1e-3, "rim of a box that cuts")),
+        (
+            near(0.0, 1e-9, "log Z"),
+            at_most(1.0, "error over what is told"),
+            at_least(1e-3, "rim of a box that cuts"),
+        ),
         _integrals,
         "(2 pi)^(d/2) over the root of the determinant",
     ),
@@ -269,7 +275,9 @@ ENERGIES = (
         ("ebm", "ebm-cd"),
         "quick",
         tuple(
-            near(0.0, 0.05, f"s² = {spread}, {start}") for start in ("persistent", "from data") for spread in _SPREADS
+            near(0.0, 0.05, f"s² = {spread}, {start}")
+            for start in ("persistent", "from data")
+            for spread in _SPREADS
         ),
         lambda: (*_learnt_precision("persistent"), *_learnt_precision("data")),
         "maximum likelihood, and the variance as in variance-of-langevin-dynamics",

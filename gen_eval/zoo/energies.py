@@ -1,12 +1,11 @@
-"""Energy-based models: unnormalised densities exp(f(x)), learnt by contrastive divergence, sampled by Langevin dynamics.
+"""Energy-based models: unnormalised densities exp(f(x)) by contrastive divergence, sampled by Langevin dynamics.
 
-Nothing here knows the integral Z of exp(f). Slopes and ratios of densities do without it; where there are few dimensions,
-:mod:`gen_eval.zoo.partition` finds it.
+Nothing here knows the integral Z of exp(f). Slopes and ratios of densities do without it; where there are few
+dimensions, :mod:`gen_eval.zoo.partition` finds it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -49,8 +48,8 @@ class Energy:
         start_sd: standard deviation of the noise that chains start from, of vectors over their sds and of pixels in
             [-1, 1].
         noise: whether the chains of samples are noisy; without noise they climb to modes.
-        sigma: standard deviation of the noise in pixels in [-1, 1]. What is learnt is the density of images with so much
-            noise, and the mean of clean ones is what a sample is. Vectors have none.
+        sigma: standard deviation of the noise in pixels in [-1, 1]. What is learnt is the density of images with so
+            much noise, and the mean of clean ones is what a sample is. Vectors have none.
         width: units of hidden layers.
         layers: hidden layers; of vectors without any the density is a Gaussian.
         rate: learning rate.
@@ -67,7 +66,7 @@ class Energy:
     chains: int = 1024
     fresh: float = 0.05
     chain_steps: int = 10
-    sampling_steps: int = 200
+    sampling_steps: int = 100
     step_size: float = 0.002
     image_step: float = 0.3
     start_sd: float = 1.0
@@ -77,7 +76,7 @@ class Energy:
     layers: int = 2
     rate: float = 5e-4
     batch: int = 64
-    steps: int = 2000
+    steps: int = 1500
 
     def __post_init__(self) -> None:
         if self.starts not in STARTS:
@@ -258,7 +257,8 @@ class LearntEnergy(Trained):
         """
         taken, _ = self._taken(x)
         with torch.no_grad():
-            return self._energy(taken).double().to(x.device)
+            found: Tensor = self._energy(taken)
+        return found.double().to(x.device)
 
     def log_ratio(self, x: Tensor, y: Tensor) -> Tensor:
         """log p(x) / p(y), in which the constant cancels: two sets of as many rows to ``[b]`` float64, in nats.

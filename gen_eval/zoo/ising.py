@@ -108,7 +108,7 @@ class Ising:
         count = self.field.numel()
         if count > _ENUMERABLE:
             raise UsageError(
-                f"{count} pixels make 2^{count} images, too many to go through: expected {_ENUMERABLE} pixels or fewer. "
+                f"{count} pixels make 2^{count} images, too many to go through: expected {_ENUMERABLE} or fewer. "
                 "Draw samples by gibbs, and find the likeliest image by most_likely or annealed"
             )
         bits = 2 ** torch.arange(count - 1, -1, -1)
@@ -169,8 +169,9 @@ class Ising:
     def most_likely(self) -> Tensor:
         """The likeliest image (MAP), exactly: ``[height, width]`` int64 of 0 and 1; one of them if there are several.
 
-        Where neighbours are not inclined to differ it is a minimum cut of a graph (Greig, Porteous and Seheult 1989, JRSS
-        B 51:271); otherwise it is found among all images. In a cut, fields and couplings count to 1e-9 of the sum of all fields.
+        Where neighbours are not inclined to differ it is a minimum cut of a graph (Greig, Porteous and Seheult 1989,
+        JRSS B 51:271); otherwise it is found among all images. A cut takes fields and couplings to within 1e-8 of the
+        sum of all fields.
 
         Raises:
             UsageError: if neighbours are inclined to differ, and there are more than 16 pixels.
@@ -212,7 +213,7 @@ class Ising:
         return self.coupling * around + self.field
 
     def _cut(self) -> Tensor:
-        """The pixels on the side of 1 of a minimum cut: it cuts 2 J of neighbours that differ, 2 |h| against a field."""
+        """The pixels on the side of 1 of a minimum cut: it costs J where neighbours differ, |h| against a field."""
         field, count = self.field.flatten().numpy(), self.field.numel()
         pixels = np.arange(count).reshape(self.field.shape)
         pairs = [(pixels[:, :-1], pixels[:, 1:]), (pixels[:-1], pixels[1:])]
@@ -259,7 +260,9 @@ class IsingImages(Sampler):
     def log_prob(self, x: Tensor) -> Tensor:
         """The log-probability in nats of levels ``[n, 1, height, width]``, -inf with others than 0 and 255: ``[n]``."""
         if x.shape[1:] != self.shape:
-            raise UsageError(f"{self.name} expects levels [n, {str(self.shape)[1:-1]}], found {list(x.shape)}")
+            raise UsageError(
+                f"{self.name} expects levels [n, {str(self.shape)[1:-1]}], found {list(x.shape)}"
+            )
         known = ((x == 0) | (x == 255)).flatten(1).all(1)
         found = self._model.log_weight((x[:, 0] > 0).cpu()).to(x.device) - self._all.log_z
         return found.masked_fill(~known, -math.inf)

@@ -63,7 +63,7 @@ def log_partition(
     axes = _axes(lower, upper, steps)
     grid = torch.cartesian_prod(*axes).view(-1, len(axes))
     with torch.no_grad():
-        found = torch.cat([log_density(part).double().cpu() for part in grid.split(_AT_ONCE)])
+        found = torch.cat([log_density(part).double().cpu() for part in torch.split(grid, _AT_ONCE)])
     if bool(found.isnan().any()) or bool((found == math.inf).any()):
         raise NumericalError("an unnormalised density is NaN or infinite within the box of its integral")
     values = found.view([steps + 1] * len(axes))
@@ -154,8 +154,8 @@ class Normalised(Sampler):
         self.partition = log_partition(base.unnormalised_log_prob, lower, upper, steps=steps)
         if max(self.partition.error, self.partition.rim) > tolerance:
             raise NumericalError(
-                f"log Z of {base.name} is off by {self.partition.error:.2g} nats, and {self.partition.rim:.2g} of Z is in "
-                f"the rim of the box; expected {tolerance:g} or less: take more steps, or a wider box"
+                f"log Z of {base.name} is off by {self.partition.error:.2g} nats, and {self.partition.rim:.2g} of Z "
+                f"is in the rim of the box; expected {tolerance:g} or less: take more steps, or a wider box"
             )
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -55,7 +55,9 @@ BROKEN = {
         "partition-function-by-quadrature",
         partition,
         "_log_weights",
-        lambda axes: torch.zeros([len(axis) for axis in axes]) + sum(math.log(float(a[1] - a[0])) for a in axes[:1]),
+        lambda axes: (
+            torch.zeros([len(axis) for axis in axes]) + sum(math.log(float(a[1] - a[0])) for a in axes[:1])
+        ),
     ),
     "slopes of standardised vectors": (
         "ratios-without-partition-function",
@@ -75,7 +77,12 @@ BROKEN = {
         "log_ratio",
         lambda model, x, y: f(model, y) - f(model, x),
     ),
-    "downhill": ("ratios-without-partition-function", LearntEnergy, "score", lambda model, x: -score(model, x)),
+    "downhill": (
+        "ratios-without-partition-function",
+        LearntEnergy,
+        "score",
+        lambda model, x: -score(model, x),
+    ),
     "data alone": (
         "gradient-of-the-likelihood-of-an-energy",
         energies,
@@ -137,15 +144,25 @@ def test_what_is_broken_is_missed(what, monkeypatch):
 @pytest.mark.parametrize("attribute", [None, "contrast", "langevin"])
 def test_an_energy_that_does_not_learn_is_missed(attribute, monkeypatch):
     """The check of trained models, with one that trains for seconds, and what a few hundred steps come to."""
-    settings = {**energies._ON_PLANE, "width": 32, "batch": 128, "chains": 512, "rate": 3e-3, "chain_steps": 5}
-    monkeypatch.setattr(energies, "_GAMES", {"persistent": Energy(**settings, fresh=0.01, steps=300)})
+    settings = {
+        **energies._ON_PLANE,
+        "width": 32,
+        "batch": 128,
+        "chains": 512,
+        "rate": 3e-3,
+        "chain_steps": 5,
+    }
+    settings |= {"sampling_steps": 50, "steps": 150}
+    monkeypatch.setattr(energies, "_GAMES", {"persistent": Energy(**settings, fresh=0.01)})
     known = (
         dataclasses.replace(energies._PLANE_KNOWN[0], above=0.15),
         energies._PLANE_KNOWN[1],
         *(energies.at_most(0.15) for _ in range(2)),
     )
     if attribute == "contrast":
-        monkeypatch.setattr(recipes, "contrast", lambda energy, data, model: 0 * contrast(energy, data, model))
+        monkeypatch.setattr(
+            recipes, "contrast", lambda energy, data, model: 0 * contrast(energy, data, model)
+        )
     elif attribute:
         monkeypatch.setattr(recipes, "langevin", lambda score, x, **options: x)
     outcome = run(dataclasses.replace(CHECKS["energies-on-a-plane"], known=known))

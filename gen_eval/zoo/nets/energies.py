@@ -48,7 +48,8 @@ class Rebuilt(nn.Module):
         flat = inner = x.flatten(1)
         for layer in self.hidden:
             inner = F.silu(layer(inner))
-        return -(flat - self.last(inner).tanh()).square().sum(1) / (2 * self._sigma**2)
+        apart: Tensor = flat - self.last(inner).tanh()
+        return -apart.square().sum(1) / (2 * self._sigma**2)
 
 
 class Bounded(nn.Module):

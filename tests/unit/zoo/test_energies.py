@@ -43,7 +43,9 @@ def built(kind=POINTS, **settings):
 
 
 @pytest.mark.parametrize(
-    ("kind", "layers"), [(POINTS, 0), (POINTS, 2), (PIXELS, 0), (PIXELS, 2)], ids=["0", "2", "images 0", "images 2"]
+    ("kind", "layers"),
+    [(POINTS, 0), (POINTS, 2), (PIXELS, 0), (PIXELS, 2)],
+    ids=["0", "2", "images 0", "images 2"],
 )
 def test_a_form_falls_as_a_square_far_away(kind, layers):
     """Whatever its weights, but for a quadratic form without any."""
@@ -89,7 +91,9 @@ def test_a_contrast_raises_data_and_holds_samples():
     loss = contrast(lambda x: x @ weight, data, model * 1)
     (slope,) = torch.autograd.grad(loss, weight)
     torch.testing.assert_close(slope, model.detach().mean(0) - data.mean(0))
-    assert not torch.autograd.grad(contrast(lambda x: x @ weight, data, model * 1), [model], allow_unused=True)[0]
+    assert not torch.autograd.grad(
+        contrast(lambda x: x @ weight, data, model * 1), [model], allow_unused=True
+    )[0]
 
 
 # --- The task

@@ -163,8 +163,11 @@ def test_their_likelihood_is_one_of_levels_and_models_are_trained_on_them():
         (lambda: model().log_weight(torch.zeros(1, 3, 3)), r"expected images \[n, 2, 3\], found \[1, 3, 3\]"),
         (lambda: model().gibbs(2, seed=0, sweeps=0), "1 sweep or more, found 0"),
         (lambda: model().gibbs(0, seed=0), "n of 1 or more"),
-        (lambda: IsingImages(Ising(torch.zeros(5, 5), 1.0)), "expected 16 pixels or fewer"),
-        (lambda: IsingImages(model()).log_prob(torch.zeros(2, 2, 3)), r"levels \[n, 1, 2, 3\], found \[2, 2, 3\]"),
+        (lambda: IsingImages(Ising(torch.zeros(5, 5), 1.0)), "expected 16 or fewer"),
+        (
+            lambda: IsingImages(model()).log_prob(torch.zeros(2, 2, 3)),
+            r"levels \[n, 1, 2, 3\], found \[2, 2, 3\]",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, message):

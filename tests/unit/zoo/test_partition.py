@@ -98,7 +98,10 @@ def test_a_normalised_density_is_the_density():
 
 @pytest.mark.parametrize(
     ("box", "steps", "message"),
-    [(BOX, 4, "take more steps"), (((-1.0, -8.0), (10.0, 6.0)), 256, "is in the rim of the box.*a wider box")],
+    [
+        (BOX, 4, "take more steps"),
+        (((-1.0, -8.0), (10.0, 6.0)), 256, "is in the rim of the box.*a wider box"),
+    ],
 )
 def test_an_integral_that_is_off_is_refused(box, steps, message):
     with pytest.raises(NumericalError, match=message):
