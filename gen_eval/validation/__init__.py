@@ -20,7 +20,9 @@ from gen_eval.validation.critics import CRITICS
 from gen_eval.validation.densities import DENSITIES
 from gen_eval.validation.discrete_flows import DISCRETE_FLOWS
 from gen_eval.validation.distributions import DISTRIBUTIONS
+from gen_eval.validation.energies import ENERGIES
 from gen_eval.validation.images import IMAGES
+from gen_eval.validation.ising import ISING
 from gen_eval.validation.langevin import LANGEVIN
 from gen_eval.validation.manifolds import MANIFOLDS
 from gen_eval.validation.mechanisms import MECHANISMS
@@ -47,6 +49,8 @@ CHECKS: dict[str, Check] = {
         *CONTINUOUS_FLOWS,
         *LANGEVIN,
         *SCORE_MODELS,
+        *ENERGIES,
+        *ISING,
         *PLANAR,
         *IMAGES,
         *SHIPPED_DIGITS,

@@ -14,7 +14,9 @@ from gen_eval.zoo.autoregressive_flows import AutoregressiveFlow
 from gen_eval.zoo.continuous import ContinuousFlow
 from gen_eval.zoo.coupling import CouplingFlow
 from gen_eval.zoo.denoising import Denoising
+from gen_eval.zoo.energies import Energy
 from gen_eval.zoo.models.autoencoders import AUTOENCODERS
+from gen_eval.zoo.models.energies import ENERGIES
 from gen_eval.zoo.models.flows import FLOWS
 from gen_eval.zoo.models.gans import GANS
 from gen_eval.zoo.models.scores import SCORES
@@ -34,10 +36,11 @@ RECIPES: dict[str, type[Any]] = {
         ContinuousFlow,
         ScoreMatching,
         Denoising,
+        Energy,
     )
 }
 
-MODELS: dict[str, Model] = {row.name: row for row in (*GANS, *AUTOENCODERS, *FLOWS, *SCORES)}
+MODELS: dict[str, Model] = {row.name: row for row in (*GANS, *AUTOENCODERS, *FLOWS, *SCORES, *ENERGIES)}
 
 
 def find_model(name: str) -> Model:
