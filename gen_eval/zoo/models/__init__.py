@@ -10,11 +10,14 @@ from typing import Any
 from gen_eval.errors import UnknownName
 from gen_eval.zoo.adversarial import Adversarial
 from gen_eval.zoo.adversarial_variational import AdversarialVariational
+from gen_eval.zoo.autoregressive import Autoregressive
 from gen_eval.zoo.autoregressive_flows import AutoregressiveFlow
 from gen_eval.zoo.continuous import ContinuousFlow
 from gen_eval.zoo.coupling import CouplingFlow
 from gen_eval.zoo.denoising import Denoising
+from gen_eval.zoo.flow_posteriors import FlowVariational
 from gen_eval.zoo.models.autoencoders import AUTOENCODERS
+from gen_eval.zoo.models.autoregressive import AUTOREGRESSIVE
 from gen_eval.zoo.models.flows import FLOWS
 from gen_eval.zoo.models.gans import GANS
 from gen_eval.zoo.models.scores import SCORES
@@ -28,16 +31,18 @@ RECIPES: dict[str, type[Any]] = {
     for recipe in (
         Adversarial,
         Variational,
+        FlowVariational,
         AdversarialVariational,
         CouplingFlow,
         AutoregressiveFlow,
+        Autoregressive,
         ContinuousFlow,
         ScoreMatching,
         Denoising,
     )
 }
 
-MODELS: dict[str, Model] = {row.name: row for row in (*GANS, *AUTOENCODERS, *FLOWS, *SCORES)}
+MODELS: dict[str, Model] = {row.name: row for row in (*GANS, *AUTOENCODERS, *AUTOREGRESSIVE, *FLOWS, *SCORES)}
 
 
 def find_model(name: str) -> Model:
