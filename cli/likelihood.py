@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     type=click.Choice(["uniform", "variational", "none", "binary"]),
     default="uniform",
     show_default=True,
-    help="What fills the gaps between levels; none for discrete models and vectors, binary for those of zeros and ones.",
+    help="What fills the gaps between levels; none for discrete models and vectors, binary for those of bits.",
 )
 @click.option(
     "--scale",

@@ -163,7 +163,7 @@ POSTERIOR_FLOWS = (
     ),
     Check(
         "posteriors-begin-as-plain",
-        "Before they learn, flows are the identity: the ELBO and all log-weights are those without them, to the last bit.",
+        "Before they learn, flows are the identity: the ELBO and all log-weights are those without them.",
         tuple(f"vae-{name}" for name in POSTERIORS),
         "quick",
         (near(0.0, 0.0, "loss"), near(0.0, 0.0, "log-weights")),
@@ -172,7 +172,7 @@ POSTERIOR_FLOWS = (
     ),
     Check(
         "probabilities-of-bits",
-        "The likelihood of binary images is a probability: those of all images sum to 1, and have the mean that they say.",
+        "The likelihood of binary images is a probability: those of all images sum to 1, and give the mean.",
         ("vae-binary",),
         "quick",
         (near(1.0, 1e-12, "sum"), near(0.0, 1e-12, "mean")),
@@ -181,8 +181,8 @@ POSTERIOR_FLOWS = (
     ),
     Check(
         "gap-of-a-diagonal-posterior",
-        "Where two latents have one sum, a diagonal posterior falls short by half the log of 16 over 7, the product of the "
-        "posterior's conditional precisions over their determinant.",
+        "Where x is the sum of two latents and noise, a diagonal posterior falls short by half the log of 16 over 7: "
+        "the product of the posterior's diagonal precisions over their determinant.",
         _PLAIN,
         "standard",
         (near(_GAP, 0.03, "gap in nats"),),

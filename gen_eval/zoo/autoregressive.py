@@ -24,8 +24,8 @@ NET = "pixelcnn"
 class Autoregressive:
     """A gated PixelCNN (van den Oord et al. 2016, arXiv:1606.05328) whose numbers follow mixtures of logistics.
 
-    The mixtures are those of Salimans et al. 2017, arXiv:1701.05517. Each channel of a pixel has its own, of all numbers
-    before it, in place of one for a pixel.
+    The mixtures are those of Salimans et al. 2017, arXiv:1701.05517, but that each channel of a pixel has its own, told
+    by all numbers before it, in place of one for a pixel.
 
     Args:
         width: channels of the two stacks of convolutions.
@@ -97,7 +97,7 @@ class AutoregressiveSampler(TrainedDensity):
     """Samples of a PixelCNN, number by number, and their density.
 
     The model is of levels. Its density of a pixel with uniform noise between levels is the same all over the cell of a
-    level: its probability over the 256th part of the interval that the cell is. So it compares with densities of pixels.
+    level: the level's probability over the cell's width, 1 / 256. So it compares with densities of pixels.
 
     Args:
         name: what to call it.

@@ -38,7 +38,7 @@ class FlowVariational(FlowSettings, Variational):
             raise UnknownName("posterior", self.posterior, POSTERIORS)
         if self.posterior == "iaf" and self.units < self.latent:
             raise UsageError(
-                f"{self.units} hidden units tell fewer than {self.latent} latents apart: choose units={self.latent} or more"
+                f"{self.units} hidden units do not tell {self.latent} latents apart: choose units={self.latent} or more"
             )
 
     def encoder(self, kind: Kind, classes: int) -> Encoder:

@@ -2,8 +2,8 @@
 
 An observation is an image of pixels in [0, 1] with uniform noise between their 256 levels (Theis et al. 2016,
 arXiv:1511.01844), or a vector less its mean over its standard deviation. All models are trained on these and tell the
-density of what they stand for, so their numbers compare. Models of binary images are apart: they are trained on zeros and
-ones, and tell the probability of those.
+density of what they stand for, so their numbers compare. Models of binary images are apart: they are trained on zeros
+and ones, and tell the probability of those.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class TrainedDensity(Trained):
             )
         if self.dequantization == "binary" and bool(((x != 0) & (x != 1)).any()):
             raise UsageError(
-                f"{self.name} tells the probability of binary images, found pixels between 0 and 1: it has no density of "
-                "gray levels, and its number is compared with none"
+                f"{self.name} tells the probability of binary images, found pixels between 0 and 1: it has no density "
+                "of gray levels, and its number is compared with none"
             )
         return x.to(self._device, self._dtype), 0.0

@@ -147,7 +147,7 @@ class PixelCNN(nn.Module):
         return level
 
     def _said(self, h: Tensor, x: Tensor) -> Tensor:
-        """The last layers, of what is known of earlier pixels and of the pixel, of whose channels each sees those before."""
+        """The last layers, of what is known of earlier pixels, and of the pixel, whose channels see those before."""
         before = torch.einsum("oc,bchw->bohw", self.before * self.seen, x)
         said: Tensor = self.last(F.silu(self.hidden(F.silu(h)) + before))
         return said.unflatten(1, (self.shape[0], -1)).transpose(1, 2)

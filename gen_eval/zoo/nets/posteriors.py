@@ -21,6 +21,7 @@ from zuko.flows.autoregressive import MaskedAutoregressiveTransform
 from zuko.lazy import LazyComposedTransform
 from zuko.transforms import MonotonicAffineTransform
 
+from gen_eval.errors import UsageError
 from gen_eval.zoo.nets.traces import exact_trace, hutchinson
 from gen_eval.zoo.numbers import require_whole
 from gen_eval.zoo.ode import Solver, solve
@@ -44,7 +45,8 @@ class FlowSettings:
         evaluation: the same once trained, of more steps: with few of them the volume is that of another map.
 
     Raises:
-        UsageError: if a number makes no sense.
+        UnknownName: if there is no such solver.
+        UsageError: if a number makes no sense, or a solver chooses its steps.
     """
 
     depth: int = 4
@@ -56,7 +58,12 @@ class FlowSettings:
 
     def __post_init__(self) -> None:
         require_whole(self, depth=1, units=1, context=1, reflections=1)
-        Solver.of(self.training), Solver.of(self.evaluation)
+        for solver in (self.training, self.evaluation):
+            if not Solver.of(solver).fixed:
+                raise UsageError(
+                    f"a posterior takes fixed steps, such as 'rk4:20', found {solver!r}: adaptive ones are chosen "
+                    "for a batch, and the number of an image depends on the image alone"
+                )
 
 
 class PosteriorFlow(nn.Module, ABC):
