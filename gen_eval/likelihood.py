@@ -34,6 +34,7 @@ from gen_eval.dequantization import (
 )
 from gen_eval.errors import IncomparableError, UnknownName, UsageError
 from gen_eval.images import Images
+from gen_eval.images.protocol import Pixels
 from gen_eval.metrics.likelihood import bits_per_dim, iwae, nll, on_levels, paired
 from gen_eval.metrics.score import Score
 from gen_eval.progress import Progress, silent
@@ -349,8 +350,8 @@ def evaluate_likelihood(
         )
     terms = Terms(model.bound, 1, rule, getattr(model, "draws", 1), scale)  # dims are known after the pass
     if isinstance(source, Images):
-        prepare = {"uniform": noise, "binary": Binary(seed)}.get(rule, levels)
-        batches = batches_of_images(source, prepare, channels, batch_size)
+        fill: dict[str, Callable[[Pixels, int], Tensor]] = {"uniform": noise, "binary": Binary(seed)}
+        batches = batches_of_images(source, fill.get(rule, levels), channels, batch_size)
     elif rule == "none":
         batches = batches_of_vectors(source, batch_size)
     else:

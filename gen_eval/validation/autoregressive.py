@@ -96,7 +96,7 @@ def _agreement() -> Sequence[float]:
 
 
 def _masses() -> Sequence[float]:
-    """Errors of masses against differences of the distribution function, of their sum and in the far tail; an integral."""
+    """Errors of masses against differences of the distribution function, of their sum, in the far tail; an integral."""
     outputs = torch.cat([normals(50, 3, 0), normals(50, 3, 1), normals(50, 3, 2) - 1.5], 1)
     of_levels = torch.stack(
         [logistics.log_mass(outputs, torch.full((50,), level), LEVELS) for level in range(LEVELS)], 1

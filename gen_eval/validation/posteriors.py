@@ -104,7 +104,7 @@ _VARIANCE = 1 / 3
 _DIAGONAL, _DETERMINANT = 4.0, 7.0  # of that precision
 # Of the best diagonal Gaussian, whose variances are one over the diagonal of the precision.
 _GAP = (2 * math.log(_DIAGONAL) - math.log(_DETERMINANT)) / 2
-_STEPS, _ROWS = 800, 20_000
+_STEPS, _ROWS = 400, 20_000
 
 
 def _gap(posterior: str | None) -> float:

@@ -150,7 +150,7 @@ class PixelCNN(nn.Module):
         """The last layers, of what is known of earlier pixels, and of the pixel, whose channels see those before."""
         before = torch.einsum("oc,bchw->bohw", self.before * self.seen, x)
         said: Tensor = self.last(F.silu(self.hidden(F.silu(h)) + before))
-        return said.unflatten(1, (self.shape[0], -1)).transpose(1, 2)
+        return said.view(len(said), self.shape[0], -1, *said.shape[2:]).transpose(1, 2)
 
     def _said_at_place(self, h: Tensor, x: Tensor, channel: int) -> Tensor:
         """The same of one channel at one place: ``[b, width]`` and a pixel ``[b, channels]`` to ``[b, numbers]``."""
