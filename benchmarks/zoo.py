@@ -139,8 +139,8 @@ def rgb(images: np.ndarray) -> np.ndarray:
 
 
 def likelihood_of(sampler: Sampler, heldout: np.ndarray, progress: Progress) -> Likelihood | None:
-    """What the sampler makes of held-out images, if it has a likelihood."""
-    if not hasattr(sampler, "log_prob"):
+    """What the sampler makes of held-out images, if it has a likelihood of their gray levels."""
+    if not hasattr(sampler, "log_prob") or getattr(sampler, "dequantization", "uniform") == "binary":
         return None
     return evaluate_likelihood(sampler, heldout, progress=progress)
 

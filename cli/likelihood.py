@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--dequantization",
-    type=click.Choice(["uniform", "variational", "none"]),
+    type=click.Choice(["uniform", "variational", "none", "binary"]),
     default="uniform",
     show_default=True,
-    help="What fills the gaps between levels; none for discrete models and vectors.",
+    help="What fills the gaps between levels; none for discrete models and vectors, binary for those of bits.",
 )
 @click.option(
     "--scale",
     type=click.FloatRange(0, min_open=True),
     help="Levels to a unit of the density's space: 256 for pixels on [0, 1], 128 on [-1, 1], 1 on [0, 256]; "
-    "256 by default, 1 without dequantization.",
+    "256 by default, 1 without dequantization and of binary images.",
 )
 @click.option(
     "--draws", type=click.IntRange(1), default=1, help="K, if each of [n] is a bound made of several draws."
@@ -64,11 +64,12 @@ def likelihood(
     log p(x, z) - log q(z | x), a row an image and a column a draw, [n, K], whose bound (IWAE) is taken. Of several
     files, which must be of the same images in the same order, each is compared with the first.
     """
+    from gen_eval.dequantization import UNSCALED
     from gen_eval.likelihood import Likelihood, Terms
     from gen_eval.results import SetInfo
 
     if scale is None:
-        scale = 1.0 if dequantization == "none" else 256.0
+        scale = 1.0 if dequantization in UNSCALED else 256.0
     terms = Terms(kind, dims, dequantization, draws, scale)
     likelihoods = []
     for file in files:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.option(
     "-n", "--n", type=click.IntRange(2), help="Only the first so many; of a world 10,000 by default."
 )
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise between levels.")
+@click.option(
+    "--seed", type=SEED, default=0, show_default=True, help="Of the noise between levels, or of bits."
+)
 @click.option("--draws", type=click.IntRange(1), help="K of a lower bound; by default the generator's own.")
 @click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one.")
 @click.option("--skip-corrupt", is_flag=True, help="Leave image files that do not decode out.")
@@ -43,8 +45,11 @@ def likelihood(
 ) -> None:
     """Bits per dimension of held-out DATA under the generators NAME, with standard errors.
 
+    Models of binary images tell -ELBO in nats of DATA as bits, drawn with the probability of the gray level.
+
     DATA is what `zoo train` takes, such as mnist:test or a folder; NAME is a world, a checkpoint that ships or a
-    checkpoint file. Of several, which must be of one kind (exact, lower or unbiased), each is compared with the first.
+    checkpoint file. Of several, which must be of one kind (exact, lower or unbiased), and of binary images all or none,
+    each is compared with the first.
     """
     from gen_eval.likelihood import evaluate_likelihood
     from gen_eval.planning import pick_device

@@ -1,7 +1,7 @@
 """Images and vectors as a model with a likelihood takes them.
 
 Pixels are levels. A density over them grows without bound where a model puts spikes on the levels, so noise fills
-the gaps (Theis et al. 2016, arXiv:1511.01844).
+the gaps (Theis et al. 2016, arXiv:1511.01844). A model of binary images is given zeros and ones drawn of the levels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ DEQUANTIZATIONS = {
     "uniform": "pixels with uniform noise between levels; bounds the log-probability of levels from below",
     "variational": "levels, with noise between that the model draws; bounds their log-probability from below",
     "none": "what was measured: levels of a discrete model, or vectors",
+    "binary": "zeros and ones, drawn with the probability of the gray level: log-probability of binary images",
 }
+# Where x is no pixel of a space with a scale of its own.
+UNSCALED = ("none", "binary")
 # Steps of the noise between two levels: with those of 256 levels they fill the 24 bits of a float32, so that noise
 # never rounds to the next level.
 _STEPS = 2**15
@@ -83,6 +86,32 @@ class Uniform:
         return torch.from_numpy(low + (high - low) * between).float()
 
 
+@dataclass(frozen=True)
+class Binary:
+    """Zeros and ones: a 1 with the probability that is the gray level, that of image i from ``seed`` and i alone.
+
+    Salakhutdinov and Murray 2008, ICML, drew the binary MNIST of the literature so, once; so these bits are of the same
+    distribution, and not the same.
+
+    Args:
+        seed: from 0 on.
+
+    Raises:
+        UsageError: if the seed is negative.
+    """
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"expected a seed from 0 on, found {self.seed}")
+
+    def __call__(self, planes: Pixels, index: int) -> Tensor:
+        """uint8 ``[channels, h, w]`` of image ``index`` to float32."""
+        steps = np.random.default_rng([self.seed, index]).integers(0, LEVELS - 1, planes.shape)
+        return torch.from_numpy(steps < planes).float()
+
+
 def levels(planes: Pixels, index: int) -> Tensor:
     """uint8 ``[channels, h, w]`` to the same as int64: 0 .. 255."""
     return torch.from_numpy(planes.astype(np.int64))
@@ -104,7 +133,7 @@ def batches_of_images(
 
     Args:
         images: the set.
-        prepare: :class:`Uniform` or :func:`levels`.
+        prepare: :class:`Uniform`, :class:`Binary` or :func:`levels`.
         channels: 1 or 3; ``None`` for 1 if the first image is gray, whatever it is stored as.
         size: images in a batch.
 

@@ -24,7 +24,9 @@ from torch import Tensor
 
 from gen_eval.dequantization import (
     DEQUANTIZATIONS,
+    UNSCALED,
     Batch,
+    Binary,
     Uniform,
     batches_of_images,
     batches_of_vectors,
@@ -32,6 +34,7 @@ from gen_eval.dequantization import (
 )
 from gen_eval.errors import IncomparableError, UnknownName, UsageError
 from gen_eval.images import Images
+from gen_eval.images.protocol import Pixels
 from gen_eval.metrics.likelihood import bits_per_dim, iwae, nll, on_levels, paired
 from gen_eval.metrics.score import Score
 from gen_eval.progress import Progress, silent
@@ -74,7 +77,7 @@ class Terms:
         dequantization: a row of :data:`DEQUANTIZATIONS`.
         draws: the K of a lower bound.
         scale: levels to a unit of the space that the density is over: 256 where pixels were scaled to [0, 1], 1 where
-            x is levels. Numbers are brought to a scale of 1, so this may differ.
+            x is levels or bits. Numbers are brought to a scale of 1, so this may differ.
 
     Raises:
         UnknownName: if there is no such kind or dequantisation.
@@ -97,9 +100,9 @@ class Terms:
                 f"{self.draws} draws an image do not make an '{self.kind}' likelihood: several weights average to an "
                 "estimate whose logarithm is a lower bound, kind 'lower'"
             )
-        if self.dequantization == "none" and self.scale != 1:
+        if self.dequantization in UNSCALED and self.scale != 1:
             raise UsageError(
-                f"a scale of {self.scale:g} goes with dequantisation: without, x is levels or vectors, of scale 1"
+                f"a scale of {self.scale:g} goes with dequantisation: without, x is levels, bits or vectors, of scale 1"
             )
 
     def differences(self, other: Terms) -> list[str]:
@@ -300,8 +303,9 @@ def evaluate_likelihood(
     """How likely a model finds images that it has not seen.
 
     Under ``uniform`` dequantisation the model is given float32 pixels with the noise of image i drawn from ``seed`` and
-    i alone, so that two models see the same; else images as int64 levels 0 .. 255, and its numbers are taken for those
-    of levels. Vectors are given as they are. Variational: Ho et al. 2019, arXiv:1902.00275.
+    i alone, so that two models see the same; under ``binary`` float32 zeros and ones, drawn likewise; else images as
+    int64 levels 0 .. 255, and its numbers are taken for those of levels. Vectors are given as they are. Variational: Ho
+    et al. 2019, arXiv:1902.00275.
 
     Args:
         model: has ``log_prob`` and says in ``bound`` what that is.
@@ -310,7 +314,7 @@ def evaluate_likelihood(
             and ``none`` for vectors.
         interval: where ``uniform`` puts pixels: the lower edge of level 0 and the upper edge of level 255.
         channels: 1 or 3; by default 1 if the first image is gray, whatever it is stored as.
-        seed: of the noise.
+        seed: of the noise or bits.
         name: of the model; by default its own ``name``, or its class.
         batch_size: images in a call of ``log_prob``.
         device: where it is called.
@@ -339,9 +343,15 @@ def evaluate_likelihood(
     rule = dequantization or usual
     noise = Uniform(interval, seed)
     scale = noise.scale if rule == "uniform" else 1.0
+    if (rule == "binary") != (usual == "binary"):
+        raise UsageError(
+            f"{called} takes '{usual}', found '{rule}': the probability of binary images is told by models of those "
+            "alone, whose dequantization says 'binary'"
+        )
     terms = Terms(model.bound, 1, rule, getattr(model, "draws", 1), scale)  # dims are known after the pass
     if isinstance(source, Images):
-        batches = batches_of_images(source, noise if rule == "uniform" else levels, channels, batch_size)
+        fill: dict[str, Callable[[Pixels, int], Tensor]] = {"uniform": noise, "binary": Binary(seed)}
+        batches = batches_of_images(source, fill.get(rule, levels), channels, batch_size)
     elif rule == "none":
         batches = batches_of_vectors(source, batch_size)
     else:

@@ -11,6 +11,7 @@ True
 from __future__ import annotations
 
 from gen_eval.validation.autoencoders import AUTOENCODERS
+from gen_eval.validation.autoregressive import AUTOREGRESSIVE
 from gen_eval.validation.check import TIERS, Check, Known, Outcome, at_least, at_most, near, run, select
 from gen_eval.validation.closed_forms import CLOSED_FORMS
 from gen_eval.validation.combinators import COMBINATORS
@@ -28,6 +29,7 @@ from gen_eval.validation.manifolds import MANIFOLDS
 from gen_eval.validation.mechanisms import MECHANISMS
 from gen_eval.validation.odes import ODES
 from gen_eval.validation.planar import PLANAR
+from gen_eval.validation.posteriors import POSTERIOR_FLOWS
 from gen_eval.validation.score_models import SCORE_MODELS
 from gen_eval.validation.shipped import SHIPPED_DIGITS
 from gen_eval.zoo.models import MODELS
@@ -44,6 +46,8 @@ CHECKS: dict[str, Check] = {
         *map(contract, MODELS.values()),
         *CRITICS,
         *AUTOENCODERS,
+        *POSTERIOR_FLOWS,
+        *AUTOREGRESSIVE,
         *DISCRETE_FLOWS,
         *ODES,
         *CONTINUOUS_FLOWS,

@@ -182,7 +182,8 @@ def _knows_its_likelihood(it: _Case) -> bool:
         return True
     x = it.samples
     if it.data.kind.images:  # a density is of pixels in [0, 1]
-        x = x.long() if getattr(sampler, "dequantization", "uniform") == "none" else x.float() / 256
+        given = {"none": x.long(), "binary": (x > 127).float()}
+        x = given.get(getattr(sampler, "dequantization", "uniform"), x.float() / 256)
     log_prob = sampler.log_prob(x)
     return log_prob.shape == (_N,) and bool(log_prob.isfinite().all()) and sampler.bound in KINDS
 

@@ -95,17 +95,20 @@ class _Task:
         """Nothing follows a schedule."""
 
     def _discrimination(self, batch: Batch, source: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        x = observed(batch.x, self._kind, source)
+        x = self._observed(batch, source)
         with torch.no_grad():
             z = self._encoded(x, source)
         loss = discriminator_loss(self._judged(x, z), self._judged(x, standard_normal(z, source)))
         return loss, {}
 
     def _reconstruction(self, batch: Batch, source: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        x = observed(batch.x, self._kind, source)
+        x = self._observed(batch, source)
         z = self._encoded(x, source)
         bound = adversarial_elbo(self._decoder.log_prob(x, z), self._judged(x, z)).mean()
         return -bound, {"estimated elbo": float(bound.detach())}
+
+    def _observed(self, batch: Batch, source: torch.Generator) -> Tensor:
+        return observed(batch.x, self._kind, source, binary=self._decoder.likelihood.binary)
 
     def _encoded(self, x: Tensor, source: torch.Generator) -> Tensor:
         """A draw from q(z | x), ``[b, latent]``."""

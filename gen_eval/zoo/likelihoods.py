@@ -1,6 +1,7 @@
 """What a decoder says of x, p(x | z): from what its network puts out to a log-likelihood, a mean and a draw.
 
-A likelihood works on observations: pixels in [0, 1], with uniform noise between their levels, or standardised vectors.
+A likelihood works on observations: pixels in [0, 1], with uniform noise between their levels, or standardised vectors;
+one of them on zeros and ones.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ class Likelihood(nn.Module):
     """A distribution of the components of x, independent of each other, by one number of each.
 
     Attributes:
-        density: whether ``log_prob`` is a density, so that the model has a likelihood.
+        density: whether ``log_prob`` is a density or a probability of x, so that the model has a likelihood.
+        binary: whether x is zeros and ones, drawn of the gray levels, and ``log_prob`` their log-probability.
     """
 
     density: bool = True
+    binary: bool = False
 
     def log_prob(self, x: Tensor, outputs: Tensor) -> Tensor:
         """``[b, ...]``, and of the network the same, to ``[b]`` in nats."""
@@ -126,10 +129,17 @@ class Bernoulli(Likelihood):
         return torch.where(torch.special.ndtr(-noise) < outputs.sigmoid(), 1.0, 0.0).to(outputs)
 
 
+class Binary(Bernoulli):
+    """The probability of zeros and ones, which no density of gray levels compares with."""
+
+    density, binary = True, True
+
+
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "continuous-bernoulli": ContinuousBernoulli,
     "gaussian": Gaussian,
     "bernoulli": Bernoulli,
+    "binary": Binary,
 }
 
 

@@ -2,7 +2,8 @@
 
 An observation is an image of pixels in [0, 1] with uniform noise between their 256 levels (Theis et al. 2016,
 arXiv:1511.01844), or a vector less its mean over its standard deviation. All models are trained on these and tell the
-density of what they stand for, so their numbers compare.
+density of what they stand for, so their numbers compare. Models of binary images are apart: they are trained on zeros
+and ones, and tell the probability of those.
 """
 
 from __future__ import annotations
@@ -32,9 +33,17 @@ def to_batch(x: Tensor) -> Tensor:
     return ((LEVELS * x - 0.5) / 127.5 - 1).clamp(-1, 1)
 
 
-def observed(x: Tensor, kind: Kind, source: torch.Generator) -> Tensor:
-    """Observations of a batch: images with noise between their levels, or its vectors as they are."""
-    return to_observation(x, torch.rand(x.shape, generator=source).to(x)) if kind.images else x
+def to_bits(x: Tensor, noise: Tensor) -> Tensor:
+    """Images in [-1, 1] to zeros and ones, by noise in [0, 1): a 1 with the probability that is the gray level."""
+    return (noise < (x + 1) / 2).to(x)
+
+
+def observed(x: Tensor, kind: Kind, source: torch.Generator, *, binary: bool = False) -> Tensor:
+    """Observations of a batch: images with noise between their levels, or as bits, or its vectors as they are."""
+    if not kind.images:
+        return x
+    noise = torch.rand(x.shape, generator=source).to(x)
+    return to_bits(x, noise) if binary else to_observation(x, noise)
 
 
 def standard_normal(like: Tensor, source: torch.Generator) -> Tensor:
@@ -62,30 +71,32 @@ class TrainedDensity(Trained):
 
     Attributes:
         bound: what its number is of log p(x): a row of :data:`gen_eval.likelihood.KINDS`.
+        dequantization: what of the pixels it is given, a row of :data:`gen_eval.dequantization.DEQUANTIZATIONS`.
     """
 
     bound: str
+    dequantization: str = "uniform"
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), or what ``bound`` says of it.
 
         Args:
-            x: pixels in [0, 1], ``[b, channels, height, width]``, with noise between their levels; or vectors
-                ``[b, d]``, not standardised.
+            x: pixels in [0, 1], ``[b, channels, height, width]``, with noise between their levels, or zeros and ones
+                of a model of binary images; or vectors ``[b, d]``, not standardised.
 
         Returns:
             ``[b]`` float64, in nats, on the device of x.
 
         Raises:
-            UsageError: if x is of another shape or leaves [0, 1].
+            UsageError: if x is of another shape, leaves [0, 1], or is not binary where it has to be.
         """
 
     def _observations(self, x: Tensor) -> tuple[Tensor, float]:
         """As the networks take them, of their type, and the logarithm of what that does to a volume.
 
         Raises:
-            UsageError: if x is of another shape or leaves [0, 1].
+            UsageError: if x is of another shape, leaves [0, 1], or is not binary where it has to be.
         """
         if x.shape[1:] != self.shape or not x.is_floating_point():
             raise UsageError(
@@ -99,5 +110,10 @@ class TrainedDensity(Trained):
         if len(x) and not 0 <= float(x.min()) <= float(x.max()) <= 1:
             raise UsageError(
                 f"{self.name} is a density of pixels in [0, 1], found {float(x.min()):g} to {float(x.max()):g}"
+            )
+        if self.dequantization == "binary" and bool(((x != 0) & (x != 1)).any()):
+            raise UsageError(
+                f"{self.name} tells the probability of binary images, found pixels between 0 and 1: it has no density "
+                "of gray levels, and its number is compared with none"
             )
         return x.to(self._device, self._dtype), 0.0

@@ -2,6 +2,9 @@
 
 Kingma and Welling 2014, arXiv:1312.6114; Sohn, Lee and Yan 2015 (conditional); Burda, Grosse and Salakhutdinov 2016,
 arXiv:1509.00519 (importance-weighted bound).
+
+Where a flow moves draws of the encoder's Gaussian, z_0 to z, log q(z | x) is log q_0(z_0 | x) - log |det dz/dz_0|, and
+nothing else changes.
 """
 
 from __future__ import annotations
@@ -17,7 +20,13 @@ from torch import Tensor, nn
 from gen_eval.errors import UsageError
 from gen_eval.metrics.likelihood import log_mean_exp
 from gen_eval.zoo.nets.autoencoder import Autoencoder, Decoder, Encoder
-from gen_eval.zoo.observations import TrainedDensity, normal_of_content, observed, standard_normal
+from gen_eval.zoo.observations import (
+    TrainedDensity,
+    normal_of_content,
+    observed,
+    standard_normal,
+    to_probe,
+)
 from gen_eval.zoo.sampler import Sampler
 from gen_eval.zoo.task import Batch, Kind, Loss, Player, Task
 from gen_eval.zoo.trained import RESAMPLED, Trained
@@ -50,12 +59,21 @@ def elbo(log_likelihood: Tensor, mean: Tensor, log_sd: Tensor) -> Tensor:
     return log_likelihood - kl_to_prior(mean, log_sd)
 
 
+def gain_of_flow(start: Tensor, z: Tensor, log_det: Tensor) -> Tensor:
+    """What a flow from ``start`` to z, ``[b, d]`` each, adds to log p(z) - log q(z | x), ``[b]``; 0 of the identity.
+
+    The rest is what the Gaussian of the start has, so that the ELBO keeps its KL in closed form.
+    """
+    origin = torch.zeros_like(z)
+    return log_normal(z, origin, origin) - log_normal(start, origin, origin) + log_det
+
+
 def log_weight(
-    decoder: Decoder, posterior: tuple[Tensor, Tensor], x: Tensor, z: Tensor, labels: Tensor | None = None
+    decoder: Decoder, log_posterior: Tensor, x: Tensor, z: Tensor, labels: Tensor | None = None
 ) -> Tensor:
     """log p(x | z) + log p(z) - log q(z | x), ``[b]``: its mean over q is the ELBO, that of its exponential p(x)."""
     origin = torch.zeros_like(z)
-    return decoder.log_prob(x, z, labels) + log_normal(z, origin, origin) - log_normal(z, *posterior)
+    return decoder.log_prob(x, z, labels) + log_normal(z, origin, origin) - log_posterior
 
 
 @dataclass(frozen=True)
@@ -74,6 +92,10 @@ class Variational(Autoencoder):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require("draws", 1)
+
+    def encoder(self, kind: Kind, classes: int) -> Encoder:
+        """A fresh q(z | x), of so many classes; weights are drawn from torch's global state."""
+        return Encoder(kind, classes, self)
 
     def task(self, kind: Kind) -> Task:
         """See :class:`gen_eval.zoo.task.Recipe`."""
@@ -100,7 +122,7 @@ class _Task:
             raise UsageError("a conditional autoencoder learns from labelled data; this has no classes")
         classes = len(kind.classes) if recipe.conditional else 0
         self._kind = kind
-        self._encoder = Encoder(kind, classes, recipe)
+        self._encoder = recipe.encoder(kind, classes)
         self._decoder = Decoder(kind, classes, recipe)
         self.modules = nn.ModuleDict({ENCODER: self._encoder, DECODER: self._decoder})
         self.players: Sequence[Player] = (autoencoding_player(self._decoder, self._loss, recipe),)
@@ -109,10 +131,15 @@ class _Task:
         """Nothing follows a schedule."""
 
     def _loss(self, batch: Batch, source: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        x = observed(batch.x, self._kind, source)
-        mean, log_sd = self._encoder.posterior(x, batch.labels)
-        z = mean + log_sd.exp() * standard_normal(mean, source)
-        bound = elbo(self._decoder.log_prob(x, z, batch.labels), mean, log_sd).mean()
+        x = observed(batch.x, self._kind, source, binary=self._decoder.likelihood.binary)
+        mean, log_sd, context = self._encoder.told(x, batch.labels)
+        z, gain = mean + log_sd.exp() * standard_normal(mean, source), None
+        if self._encoder.flow is not None:
+            probe = to_probe(standard_normal(z, source), "rademacher") if self._encoder.flow.probed else None
+            start, (z, log_det) = z, self._encoder.flow(z, context, probe)
+            gain = gain_of_flow(start, z, log_det)
+        bounds = elbo(self._decoder.log_prob(x, z, batch.labels), mean, log_sd)
+        bound = (bounds if gain is None else bounds + gain).mean()
         return -bound, {"elbo": float(bound.detach())}
 
 
@@ -155,6 +182,8 @@ class LatentDensity(TrainedDensity):
         self._encoder: Encoder = modules[ENCODER]  # type: ignore[assignment]
         self._decoder: Decoder = modules[DECODER]  # type: ignore[assignment]
         self.draws = draws
+        if self._decoder.likelihood.binary:
+            self.dequantization = "binary"
 
     def log_prob(self, x: Tensor, labels: Tensor | int | None = None) -> Tensor:
         """A lower bound of log p(x), or of log p(x | label), in expectation.
@@ -163,15 +192,16 @@ class LatentDensity(TrainedDensity):
         own label: all classes' weights are averaged, ``draws`` of each.
 
         Args:
-            x: pixels in [0, 1], ``[b, channels, height, width]``, with noise between their levels; or vectors
-                ``[b, d]``, not standardised.
+            x: pixels in [0, 1], ``[b, channels, height, width]``, with noise between their levels, or zeros and ones
+                where the likelihood is of those; or vectors ``[b, d]``, not standardised.
             labels: the class of each, ``[b]``, or one for all.
 
         Returns:
             ``[b]`` float64, in nats, on the device of x.
 
         Raises:
-            UsageError: if x is of another shape or leaves [0, 1], or labels make no sense.
+            UsageError: if x is of another shape, leaves [0, 1] or is not binary where it has to be, or labels make no
+                sense.
         """
         if labels is not None or not self.classes:
             return log_mean_exp(self.log_weights(x, self.draws, labels))
@@ -188,7 +218,7 @@ class LatentDensity(TrainedDensity):
         chosen = None if labels is None else self._labels(labels, len(x)).to(self._device)
         with torch.no_grad():
             observations, log_volume = self._observations(x)
-            posterior = self._encoder.posterior(observations, chosen)
+            posterior = self._encoder.told(observations, chosen)
             size = self._decoder.latent_dim
             noise = normal_of_content(x, draws * size).view(len(x), draws, size).to(posterior[0])
             found = [
@@ -198,11 +228,15 @@ class LatentDensity(TrainedDensity):
             return (torch.cat(found, 1).double() - log_volume).to(x.device)
 
     def _weights(
-        self, x: Tensor, posterior: tuple[Tensor, Tensor], labels: Tensor | None, noise: Tensor
+        self, x: Tensor, posterior: tuple[Tensor, Tensor, Tensor], labels: Tensor | None, noise: Tensor
     ) -> Tensor:
         """Log-weights ``[b, k]`` of the latents that ``noise`` ``[b, k, latent]`` makes."""
         k = noise.shape[1]
-        x, mean, log_sd = (each.repeat_interleave(k, 0) for each in (x, *posterior))
+        x, mean, log_sd, context = (each.repeat_interleave(k, 0) for each in (x, *posterior))
         labels = None if labels is None else labels.repeat_interleave(k)
         z = mean + log_sd.exp() * noise.flatten(0, 1)
-        return log_weight(self._decoder, (mean, log_sd), x, z, labels).view(-1, k)
+        log_posterior = log_normal(z, mean, log_sd)
+        if self._encoder.flow is not None:
+            z, log_det = self._encoder.flow(z, context)
+            log_posterior = log_posterior - log_det
+        return log_weight(self._decoder, log_posterior, x, z, labels).view(-1, k)

@@ -60,6 +60,7 @@ def test_scale_is_what_was_said_or_goes_with_the_dequantization(exact, numbers):
         (("--scale", 128), 128),
         (("--dequantization", "variational"), 256),
         (("--dequantization", "none"), 1),
+        (("--dequantization", "binary"), 1),
     ):
         (line,) = lines(exact, "--kind", "exact", *options)
         bits = (math.log(scale) - numbers.mean() / DIMS) / math.log(2)

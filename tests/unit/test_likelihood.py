@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy import stats
 
-from gen_eval.dequantization import Uniform
+from gen_eval.dequantization import Binary, Uniform
 from gen_eval.errors import (
     ImagesError,
     IncomparableError,
@@ -109,6 +109,50 @@ def test_models_of_levels_are_given_levels(rule):
     assert np.array_equal(model.x[:, 0].numpy(), GRAY)
     assert found.values["bits_per_dim"] == pytest.approx(8, rel=1e-6)
     assert (found.terms.dequantization, found.terms.scale) == (rule, 1)
+
+
+class Coins(Normal):
+    """A model of binary images: all pixels are even."""
+
+    bound, dequantization = "exact", "binary"
+
+    def log_prob(self, x):
+        self.given.append(x)
+        return torch.full((len(x),), -x[0].numel() * math.log(2))
+
+
+def test_models_of_binary_images_are_given_bits():
+    model = Coins()
+    found = evaluate_likelihood(model, GRAY)
+    assert model.x.dtype == torch.float32
+    assert set(model.x.unique().tolist()) == {0, 1}
+    assert found.values["bits_per_dim"] == pytest.approx(1, rel=1e-6)
+    assert (found.terms.dequantization, found.terms.scale, found.terms.dims) == ("binary", 1, 20)
+    again, other = Coins(), Coins()
+    evaluate_likelihood(again, GRAY, batch_size=3)
+    evaluate_likelihood(other, GRAY, seed=1)
+    assert torch.equal(again.x, model.x)
+    assert not torch.equal(other.x, model.x)
+    with pytest.raises(IncomparableError, match="dequantization: binary against none"):
+        require_comparable([found, evaluate_likelihood(Levels(), GRAY, dequantization="none")])
+
+
+def test_bits_are_ones_with_the_probability_of_their_gray_level():
+    for level in (0, 1, 77, 254, 255):
+        bits = Binary(3)(np.full((1, 300, 300), level, np.uint8), 5)
+        share = level / 255
+        assert abs(float(bits.mean()) - share) <= 4 * math.sqrt(share * (1 - share) / bits.numel())
+
+
+@pytest.mark.parametrize("model", [Normal(), Levels(), Coins()])
+def test_bits_are_for_models_of_bits_and_for_none_else(model):
+    rule = "uniform" if isinstance(model, Coins) else "binary"
+    with pytest.raises(UsageError, match="told by models of those alone"):
+        evaluate_likelihood(model, GRAY, dequantization=rule)
+    with pytest.raises(UsageError, match="of scale 1"):
+        Terms("exact", 20, "binary", scale=256.0)
+    with pytest.raises(UsageError, match="seed from 0 on"):
+        Binary(-1)
 
 
 def test_gray_images_have_one_channel_however_they_are_stored(tmp_path, write_folder):

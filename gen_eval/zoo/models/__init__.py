@@ -10,12 +10,15 @@ from typing import Any
 from gen_eval.errors import UnknownName
 from gen_eval.zoo.adversarial import Adversarial
 from gen_eval.zoo.adversarial_variational import AdversarialVariational
+from gen_eval.zoo.autoregressive import Autoregressive
 from gen_eval.zoo.autoregressive_flows import AutoregressiveFlow
 from gen_eval.zoo.continuous import ContinuousFlow
 from gen_eval.zoo.coupling import CouplingFlow
 from gen_eval.zoo.denoising import Denoising
 from gen_eval.zoo.energies import Energy
+from gen_eval.zoo.flow_posteriors import FlowVariational
 from gen_eval.zoo.models.autoencoders import AUTOENCODERS
+from gen_eval.zoo.models.autoregressive import AUTOREGRESSIVE
 from gen_eval.zoo.models.energies import ENERGIES
 from gen_eval.zoo.models.flows import FLOWS
 from gen_eval.zoo.models.gans import GANS
@@ -30,9 +33,11 @@ RECIPES: dict[str, type[Any]] = {
     for recipe in (
         Adversarial,
         Variational,
+        FlowVariational,
         AdversarialVariational,
         CouplingFlow,
         AutoregressiveFlow,
+        Autoregressive,
         ContinuousFlow,
         ScoreMatching,
         Denoising,
@@ -40,7 +45,9 @@ RECIPES: dict[str, type[Any]] = {
     )
 }
 
-MODELS: dict[str, Model] = {row.name: row for row in (*GANS, *AUTOENCODERS, *FLOWS, *SCORES, *ENERGIES)}
+MODELS: dict[str, Model] = {
+    row.name: row for row in (*GANS, *AUTOENCODERS, *AUTOREGRESSIVE, *FLOWS, *SCORES, *ENERGIES)
+}
 
 
 def find_model(name: str) -> Model:

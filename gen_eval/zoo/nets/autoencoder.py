@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gen_eval.errors import UsageError
 from gen_eval.zoo.likelihoods import find_likelihood
+from gen_eval.zoo.nets.posteriors import PosteriorFlow
 from gen_eval.zoo.numbers import require_positive, require_whole
 from gen_eval.zoo.observations import to_batch
 from gen_eval.zoo.task import Kind
@@ -101,16 +102,37 @@ class Reader(nn.Module):
 
 
 class Encoder(Reader):
-    """q(z | x), and q(z | x, label) where it knows classes: independent Gaussians."""
+    """q(z | x), and q(z | x, label) where it knows classes: independent Gaussians, which a flow may improve.
 
-    def __init__(self, kind: Kind, classes: int, made_of: Autoencoder) -> None:
-        super().__init__(kind, classes, 2 * made_of.latent, made_of)
-        self.classes = classes
+    Args:
+        kind: of the observations.
+        classes: how many it is told of; 0 for none.
+        made_of: all else.
+        flow: what moves draws of the Gaussians; by default nothing does.
+        context: numbers that tell the flow of x.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        classes: int,
+        made_of: Autoencoder,
+        flow: PosteriorFlow | None = None,
+        context: int = 0,
+    ) -> None:
+        super().__init__(kind, classes, 2 * made_of.latent + context, made_of)
+        self.classes, self.flow = classes, flow
+        self._sizes = (made_of.latent, made_of.latent, context)
 
     def posterior(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the standard deviation, ``[b, latent]`` each, of observations ``[b, *shape]``."""
-        mean, log_sd = self(x, *one_hot(labels, self.classes, x)).chunk(2, 1)
+        mean, log_sd, _ = self.told(x, labels)
         return mean, log_sd
+
+    def told(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, before a flow, and the context of the flow, ``[b, context]``."""
+        mean, log_sd, context = self(x, *one_hot(labels, self.classes, x)).split(self._sizes, 1)
+        return mean, log_sd, nn.functional.silu(context)
 
 
 class Decoder(nn.Module):
