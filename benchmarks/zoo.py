@@ -22,11 +22,11 @@ from gen_eval_cli.allocator import keep_freed_memory
 from gen_eval_cli.console import progress_bar
 from gen_eval_cli.pictures import Row, draw_rows
 from recording import write_csv
-from zoo_records import HELD_OUT, RESULTS, Entry, Truncated
+from zoo_records import HELD_OUT, RESULTS, Bound, Entry, Truncated
 
 from gen_eval import Evaluation, Result
 from gen_eval.datasets import Dataset, load
-from gen_eval.likelihood import Likelihood, evaluate_likelihood
+from gen_eval.likelihood import Likelihood, compare, evaluate_likelihood
 from gen_eval.progress import Progress
 from gen_eval.truncation import truncation_curve
 from gen_eval.zoo import MODELS, Checkpoint, Sampler, load_checkpoint
@@ -52,17 +52,22 @@ def main() -> None:
         return
     keep_freed_memory()
     (arguments.pictures / arguments.record).mkdir(parents=True, exist_ok=True)
-    entries, sweeps = [], []
+    entries, sweeps, bounds = [], [], []
     for name in arguments.data:
-        found, truncated = measure(name, arguments)
+        found, truncated, bounded = measure(name, arguments)
         entries += found
         sweeps += truncated
+        bounds += bounded
     write(f"zoo-{arguments.record}", entries, arguments)
-    if sweeps:
-        write(f"zoo-truncation-{arguments.record}", sweeps, arguments)
+    write(f"zoo-truncation-{arguments.record}", sweeps, arguments)
+    write(f"zoo-binary-{arguments.record}", bounds, arguments)
 
 
-def write(name: str, rows: list[Entry] | list[Truncated], arguments: argparse.Namespace) -> None:
+def write(
+    name: str, rows: list[Entry] | list[Truncated] | list[Bound], arguments: argparse.Namespace
+) -> None:
+    if not rows:
+        return
     file = f"{name}-{arguments.device or 'cpu'}-{arguments.date}.csv"
     write_csv(RESULTS / file, rows, ("torch", "numpy"))
 
@@ -96,7 +101,7 @@ def train_all(arguments: argparse.Namespace) -> None:
         list(pool.map(train, missing))
 
 
-def measure(name: str, arguments: argparse.Namespace) -> tuple[list[Entry], list[Truncated]]:
+def measure(name: str, arguments: argparse.Namespace) -> tuple[list[Entry], list[Truncated], list[Bound]]:
     """Every model on one dataset, and the picture of their samples."""
     train, test = load(name, "train"), load(name, "test")
     reference, heldout = some(train, arguments.reference_n), some(test, arguments.n)
@@ -110,7 +115,7 @@ def measure(name: str, arguments: argparse.Namespace) -> tuple[list[Entry], list
         )
         entries = [entry(name, HELD_OUT, None, evaluation.measure(rgb(heldout)), None)]
         samples = {HELD_OUT: heldout}
-        checkpoints = {}
+        checkpoints, binary = {}, {}
         for model in arguments.models:
             path = file_of(model, name, arguments)
             if not path.exists():
@@ -121,12 +126,15 @@ def measure(name: str, arguments: argparse.Namespace) -> tuple[list[Entry], list
             samples[model] = drawn.permute(0, 2, 3, 1).numpy()
             results = evaluation.measure(rgb(samples[model]))
             likelihood = likelihood_of(sampler, heldout[: arguments.likelihood_n], progress)
+            if likelihood and likelihood.terms.dequantization == "binary":  # of other images, as it were
+                binary[model], likelihood = likelihood, None
             entries.append(entry(name, model, checkpoints[model], results, likelihood))
             print(entries[-1], flush=True)
         swept = checkpoints if name in arguments.sweep else {}
         sweeps = sweep(name, swept, rgb(reference), arguments, progress)
     draw(name, entries, samples, arguments.pictures / arguments.record / f"{name}.png")
-    return entries, sweeps
+    bounds = [bound(name, model, checkpoints[model], binary) for model in binary]
+    return entries, sweeps, bounds
 
 
 def some(dataset: Dataset, n: int) -> np.ndarray:
@@ -174,6 +182,22 @@ def entry(
         likelihood=likelihood.terms.kind if likelihood else "",
         bits_per_dim=likelihood.values["bits_per_dim"] if likelihood else None,
         bits_per_dim_error=likelihood.errors["bits_per_dim"] if likelihood else None,
+    )
+
+
+def bound(name: str, model: str, checkpoint: Checkpoint, binary: dict[str, Likelihood]) -> Bound:
+    found = binary[model]
+    difference = compare(found, next(iter(binary.values())))
+    return Bound(
+        name,
+        model,
+        checkpoint.steps,
+        checkpoint.cpu_seconds,
+        found.data.n,
+        found.value,
+        found.error,
+        difference.values["nll"],
+        difference.errors["nll"],
     )
 
 

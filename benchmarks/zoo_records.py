@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 RESULTS = Path(__file__).parent / "results"
 HELD_OUT = "held-out real"
-Record = TypeVar("Record", bound="Entry | Truncated")
+Record = TypeVar("Record", bound="Entry | Truncated | Bound")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,21 @@ class Truncated:
     recall_error: float
     fid: float
     fid_error: float
+
+
+@dataclass(frozen=True)
+class Bound:
+    """-ELBO of binary images by one model in nats, and what it adds to that of the first of them."""
+
+    data: str
+    model: str
+    steps: int
+    training_cpu_s: float
+    n: int
+    nll: float
+    nll_error: float
+    difference: float
+    difference_error: float
 
 
 def files(pattern: str) -> list[Path]:
