@@ -152,10 +152,10 @@ def test_an_energy_that_does_not_learn_is_missed(attribute, monkeypatch):
         "rate": 3e-3,
         "chain_steps": 5,
     }
-    settings |= {"sampling_steps": 50, "steps": 150}
+    settings |= {"sampling_steps": 50, "steps": 250}
     monkeypatch.setattr(energies, "_GAMES", {"persistent": Energy(**settings, fresh=0.01)})
     known = (
-        dataclasses.replace(energies._PLANE_KNOWN[0], above=0.15),
+        dataclasses.replace(energies._PLANE_KNOWN[0], above=0.1),
         energies._PLANE_KNOWN[1],
         *(energies.at_most(0.15) for _ in range(2)),
     )
@@ -167,3 +167,12 @@ def test_an_energy_that_does_not_learn_is_missed(attribute, monkeypatch):
         monkeypatch.setattr(recipes, "langevin", lambda score, x, **options: x)
     outcome = run(dataclasses.replace(CHECKS["energies-on-a-plane"], known=known))
     assert outcome.passed is (attribute is None), (outcome.got, outcome.error)
+
+
+def test_chains_that_find_no_modes_are_missed(monkeypatch):
+    """After one step of training, chains spread as a standard normal does."""
+    rows = {name: lambda: Energy(sampling_steps=10, steps=1) for name in energies._ROWS}
+    monkeypatch.setattr(energies, "_ROWS", rows)
+    outcome = run(CHECKS["energies-on-a-ring"])
+    assert outcome.error is None
+    assert not outcome.passed
