@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gen_eval.comparison import Comparison, compare
     from gen_eval.errors import GenEvalError
     from gen_eval.evaluation import Evaluation, evaluate, fid
     from gen_eval.images import open_images
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
 
 # Names are loaded on first use: `import gen_eval` and `geneval --help` must not wait for torch.
 _HOMES = {
+    "Comparison": "gen_eval.comparison",
     "Evaluation": "gen_eval.evaluation",
     "GenEvalError": "gen_eval.errors",
     "METRICS": "gen_eval.metrics",
     "PROTOCOLS": "gen_eval.protocols",
     "Result": "gen_eval.results",
     "Summary": "gen_eval.summary",
+    "compare": "gen_eval.comparison",
     "evaluate": "gen_eval.evaluation",
     "evaluate_likelihood": "gen_eval.likelihood",
     "fid": "gen_eval.evaluation",
@@ -49,10 +52,12 @@ _HOMES = {
 __all__ = [
     "METRICS",
     "PROTOCOLS",
+    "Comparison",
     "Evaluation",
     "GenEvalError",
     "Result",
     "Summary",
+    "compare",
     "evaluate",
     "evaluate_likelihood",
     "fid",

@@ -56,6 +56,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "cache": (*BASE, "sealed", "spec", "images", "extractors", "summary", "store"),
     "sources": ("errors", "sealed", "stats", "images", "extractors", "zoo", "summary", "store"),
     "results": ("errors", "spec"),
+    "comparison": ("errors", "results"),
     "dequantization": ("errors", "images", "summary", "sources"),
     "likelihood": (*BASE, "engines", "images", "sources", "results", "dequantization"),
     "planning": (*BASE, "stats", "metrics", "images", "extractors", "summary", "protocols"),

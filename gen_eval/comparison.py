@@ -1,0 +1,194 @@
+"""Is one model better than another? The difference of two results, how sure it is, and a verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gen_eval.errors import UnknownName, UsageError
+from gen_eval.results import Result, require_comparable
+
+# A covariance of fewer images than this tells nothing.
+_FEWEST_ROWS = 30
+# Contributions that say more than this of the error's square are no first-order parts of it.
+_ROUGHLY_ALL = 1.1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one value says of two models.
+
+    Args:
+        value: the name of the value that was compared.
+        a: the value of the first.
+        b: the value of the second.
+        better: ``"lower"``, ``"higher"``, or such as ``"near 0.5"``.
+        difference: ``a - b``; of a value that is to be near a target, of its distances to it.
+        error: the standard error of the difference.
+        p_value: how often two models that are equally good would differ as much, to either side.
+        paired: the roles whose images stand in both results, and whose sampling error was paired out.
+        shared: the roles whose images stand in both results, and whose sampling error could not be paired out: the
+            error counts it twice, as if each result had drawn its own. That is too wide where the draw moves both
+            values alike, as it does with models of one kind.
+    """
+
+    value: str
+    a: float
+    b: float
+    better: str
+    difference: float
+    error: float
+    p_value: float
+    paired: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+    @property
+    def a_looks_better(self) -> bool:
+        """Whether the first has the better value, be it by chance."""
+        return self.difference > 0 if self.better == "higher" else self.difference < 0
+
+    @property
+    def p_improved(self) -> float:
+        """The p-value against one side: how often an ``a`` no better than ``b`` would look as much better."""
+        return self.p_value / 2 if self.a_looks_better else 1 - self.p_value / 2
+
+    def verdict(self, alpha: float = 0.05) -> str | None:
+        """``"a"`` or ``"b"``, whichever is better; ``None`` where they are not told apart at the level.
+
+        Raises:
+            UsageError: if alpha is no probability.
+        """
+        require_level(alpha)
+        if self.p_value > alpha:
+            return None
+        return "a" if self.a_looks_better else "b"
+
+    def __str__(self) -> str:
+        by = f"{self.value} {self.a:.6g} against {self.b:.6g}, difference {self.difference:.4g} ± {self.error:.2g}"
+        verdict = self.verdict()
+        says = "not told apart" if verdict is None else f"{verdict} is better"
+        paired = f"; {' and '.join(self.paired)} paired" if self.paired else ""
+        return f"{says}: {by} (p = {self.p_value:.2g}{paired})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain data."""
+        return {**vars(self), "paired": list(self.paired), "shared": list(self.shared)}
+
+
+def compare(a: Result, b: Result, value: str | None = None, *, paired: bool = False) -> Comparison:
+    """Compare two models by one value.
+
+    The difference of two values that were measured against the same reference is surer than either: what the draw
+    of the reference did to one it did to the other. Where both results hold the contribution of each reference
+    image, as those of the Fréchet distance do, the covariance of the two values is the sum of its products,
+    ``n / (k - 1) * sum(c_a c_b)``, and goes out of the error twice. What is common to both does so of the bias too: it
+    cancels as far as it is equal.
+
+    Args:
+        a: of one model.
+        b: of the other, on the same terms.
+        value: which of the values; by default the metric's own. Others have no contributions to pair.
+        paired: whether image i of both generated sets was made from the same seed, or latent, so that the generated
+            sets can be paired as well.
+
+    Returns:
+        The comparison; the p-value is that of a normal difference.
+
+    Raises:
+        IncomparableError: if they were measured on different terms.
+        UnknownName: if there is no such value.
+        UsageError: if the value has no standard error.
+    """
+    require_comparable([a, b])
+    name = next(iter(a.values)) if value is None else value
+    for result in (a, b):
+        if name not in result.values:
+            raise UnknownName("value", name, result.values)
+        if result.errors.get(name) is None:
+            raise UsageError(
+                f"{name} of {result.measure} has no standard error here, so two of them cannot be told apart: "
+                "measure with feature rows, or by a metric that has one"
+            )
+    better = a.better.get(name, next(iter(a.better.values())))
+    side_a, side_b = (_side(result.values[name], better) for result in (a, b))
+    roles = _common_roles(a, b, paired)
+    first = next(iter(a.values)) == name
+    covariances = {role: _covariance(a, b, role) if first else None for role in roles}
+    known = {role: found for role, found in covariances.items() if found is not None}
+    variance = a.errors[name] ** 2 + b.errors[name] ** 2 - 2 * side_a[1] * side_b[1] * sum(known.values())
+    difference, error = side_a[0] - side_b[0], math.sqrt(max(variance, 0.0))
+    return Comparison(
+        value=name,
+        a=a.values[name],
+        b=b.values[name],
+        better=better,
+        difference=difference,
+        error=error,
+        p_value=_p_value(difference, error),
+        paired=tuple(known),
+        shared=tuple(role for role in roles if role not in known and a.sets[role].claimed is False),
+    )
+
+
+def require_level(alpha: float) -> None:
+    """Refuse a level that is no probability.
+
+    Raises:
+        UsageError: if it is not between 0 and 1.
+    """
+    if not 0 < alpha < 1:
+        raise UsageError(f"alpha must lie between 0 and 1, found {alpha}")
+
+
+def _side(value: float, better: str) -> tuple[float, int]:
+    """What is compared, and the sign with which it follows the value."""
+    if not better.startswith("near "):
+        return value, 1
+    gap = value - float(better.removeprefix("near "))
+    return abs(gap), 1 if gap >= 0 else -1
+
+
+def _common_roles(a: Result, b: Result, paired: bool) -> list[str]:
+    same = {role for role in a.sets if a.sets[role].digest and a.sets[role].digest == b.sets[role].digest}
+    return [role for role in a.sets if role in same or (role == "generated" and paired)]
+
+
+def _covariance(a: Result, b: Result, role: str) -> float | None:
+    """Of the two values, by the draw of the set in a role; ``None`` where its images' contributions are unknown."""
+    n = a.sets[role].n
+    if n is None or not (_explained(a, role) and _explained(b, role)):
+        return None
+    sides = [_in_order(result, role) for result in (a, b)]
+    common = [torch.isin(index, other) for (index, _), (other, _) in (sides, sides[::-1])]
+    x, y = (numbers[kept] for (_, numbers), kept in zip(sides, common, strict=True))
+    return _summed(x, y, n) if len(x) >= min(_FEWEST_ROWS, n) else None
+
+
+def _explained(result: Result, role: str) -> bool:
+    """Whether the contributions are parts of the error, the set's in this role among them."""
+    if role not in result.contributions:
+        return False
+    total = sum(
+        _summed(numbers, numbers, result.sets[each].n or len(numbers))
+        for each, (_, numbers) in result.contributions.items()
+    )
+    return total <= _ROUGHLY_ALL * (result.error or 0.0) ** 2
+
+
+def _summed(x: torch.Tensor, y: torch.Tensor, n: int) -> float:
+    return n / (len(x) - 1) * float((x - x.mean()) @ (y - y.mean()))
+
+
+def _in_order(result: Result, role: str) -> tuple[torch.Tensor, torch.Tensor]:
+    index, numbers = (each.cpu() for each in result.contributions[role])
+    order = index.argsort()
+    return index[order], numbers[order].double()
+
+
+def _p_value(difference: float, error: float) -> float:
+    if difference == 0:
+        return 1.0
+    return math.erfc(abs(difference) / error / math.sqrt(2)) if error else 0.0
