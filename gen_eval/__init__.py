@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gen_eval.images import open_images
     from gen_eval.likelihood import evaluate_likelihood
     from gen_eval.metrics import METRICS
+    from gen_eval.monitor import Monitor
     from gen_eval.perceptual import lpips_diversity, perceptual_path_length
     from gen_eval.protocols import PROTOCOLS
     from gen_eval.results import Result, require_comparable
@@ -31,6 +32,7 @@ _HOMES = {
     "Evaluation": "gen_eval.evaluation",
     "GenEvalError": "gen_eval.errors",
     "METRICS": "gen_eval.metrics",
+    "Monitor": "gen_eval.monitor",
     "PROTOCOLS": "gen_eval.protocols",
     "Result": "gen_eval.results",
     "Summary": "gen_eval.summary",
@@ -55,6 +57,7 @@ __all__ = [
     "Comparison",
     "Evaluation",
     "GenEvalError",
+    "Monitor",
     "Result",
     "Summary",
     "compare",

@@ -64,6 +64,7 @@ def _inception(resize: str, normalize: str) -> dict[str, dict[str, str]]:
 
 _TENSORFLOW = _inception("tf1-bilinear", "(x-128)/128")
 _PYTORCH_FID = _inception("torch-bilinear", "x/127.5-1")
+_TORCHMETRICS = _inception("torch-bilinear-antialias", "(x-128)/128")
 _CLEAN = _inception("pil-bicubic", "(x-128)/128")
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -98,6 +99,12 @@ PROTOCOLS: dict[str, Protocol] = {
             "clean-fid 0.1 mode='legacy_tensorflow': the original TensorFlow resize",
             _TENSORFLOW,
             {"ddof": 1, "mean_dtype": "float32"},
+        ),
+        Protocol(
+            "torchmetrics",
+            "torchmetrics 1.9: antialiased bilinear resize",
+            _TORCHMETRICS,
+            {"ddof": 1, "mean_dtype": "float64"},
         ),
         Protocol(
             "adm",

@@ -48,6 +48,11 @@ def torch_bilinear(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
 
 
+def torch_bilinear_antialias(images: Tensor, size: int) -> Tensor:
+    """``F.interpolate`` with half-pixel centres and antialiasing, on floats, as torchmetrics. Shapes as above."""
+    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
 def pil_bicubic(image: Pixels, shape: tuple[int, int]) -> Planes:
     """Pillow's antialiased bicubic on float channels, clipped but not rounded, as clean-fid.
 
@@ -83,6 +88,7 @@ def _pil_uint8(image: Pixels, shape: tuple[int, int], resampling: Image.Resampli
 TENSOR_KERNELS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "tf1-bilinear": tf1_bilinear,
     "torch-bilinear": torch_bilinear,
+    "torch-bilinear-antialias": torch_bilinear_antialias,
 }
 PIXEL_KERNELS: dict[str, Callable[[Pixels, tuple[int, int]], Planes]] = {
     "pil-bicubic": pil_bicubic,

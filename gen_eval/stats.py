@@ -98,7 +98,7 @@ class Sample:
         _require_rows(rows)
         if index.shape != rows.shape[:1]:
             raise UsageError(f"{len(rows)} rows need as many indices, found {tuple(index.shape)}")
-        order = torch.argsort(_hash(index))[:limit]
+        order = torch.argsort(scrambled(index))[:limit]
         kept = rows[order.to(rows.device)]
         return cls(kept if kept.dtype == torch.float64 else kept.float(), index[order], limit)
 
@@ -128,6 +128,8 @@ class Sample:
     def __add__(self, other: Sample) -> Sample:
         if self.limit != other.limit:
             raise UsageError(f"samples limited to {self.limit} and to {other.limit} rows do not add")
+        if not self.n or not other.n:
+            return self if self.n else other
         rows = torch.cat([self.rows, other.rows])
         return Sample.of(rows, torch.cat([self.index, other.index]), self.limit)
 
@@ -180,6 +182,12 @@ class Features:
         rows, index = self.sample.rows[places.to(self.sample.rows.device)], self.sample.index[places]
         return Features(len(places), Moments.of(rows).symmetric(), Sample(rows, index, None))
 
+    def __add__(self, other: Features) -> Features:
+        """The features of two sets together: their rows where both hold some, and no classes."""
+        n = None if self.n is None or other.n is None else self.n + other.n
+        sample = self.sample + other.sample if self.sample and other.sample else None
+        return Features(n, (self.moments + other.moments).symmetric(), sample)
+
     def to(self, device: torch.device) -> Features:
         """The same on another device."""
         return replace(self, moments=self.moments.to(device), sample=self.sample and self.sample.to(device))
@@ -197,7 +205,7 @@ class SampleBuilder:
 
     def __init__(self, n: int, dim: int, limit: int | None, device: torch.device) -> None:
         self._limit = limit
-        self._index = torch.argsort(_hash(torch.arange(n)))[:limit]
+        self._index = torch.argsort(scrambled(torch.arange(n)))[:limit]
         self._place = torch.full((n,), -1)
         self._place[self._index] = torch.arange(len(self._index))
         self._rows = torch.empty(len(self._index), dim, device=device)
@@ -217,6 +225,33 @@ class SampleBuilder:
         return Sample(self._rows[self._filled.to(self._rows.device)], self._index[self._filled], self._limit)
 
 
+class SampleStream:
+    """Gathers a :class:`Sample` of images whose number is unknown, in little more memory than its rows take.
+
+    Args:
+        limit: the most rows to keep; ``None`` keeps all.
+        start: a sample to go on from.
+    """
+
+    def __init__(self, limit: int | None, start: Sample | None = None) -> None:
+        self._limit = limit
+        self._parts = [] if start is None else [start.cut(limit)]
+
+    def put(self, rows: Tensor, index: Tensor) -> None:
+        """Keep those of the ``[b, d]`` rows of images ``index`` that may belong to the sample."""
+        self._parts.append(Sample.of(rows, index, self._limit))
+        if self._limit is not None and sum(part.n for part in self._parts[1:]) > max(self._limit // 2, 1):
+            self.finish()
+
+    def finish(self) -> Sample:
+        """The sample so far; more may come."""
+        if len(self._parts) > 1:
+            held = [part for part in self._parts if part.n] or self._parts[:1]
+            rows, index = torch.cat([part.rows for part in held]), torch.cat([part.index for part in held])
+            self._parts = [Sample.of(rows, index, self._limit) if len(rows) else held[0]]
+        return self._parts[0]
+
+
 def non_finite(rows: Tensor) -> str:
     """Says where features are not finite."""
     bad = (~rows.isfinite().all(1)).nonzero().flatten()
@@ -231,8 +266,8 @@ def _require_rows(rows: Tensor) -> None:
         raise UsageError(f"features must be [n, d] with n > 0, found shape {tuple(rows.shape)}")
 
 
-def _hash(index: Tensor) -> Tensor:
-    """The splitmix64 finaliser (Steele, Lea, Flood 2014), as signed int64."""
+def scrambled(index: Tensor) -> Tensor:
+    """The splitmix64 finaliser (Steele, Lea, Flood 2014) of each number, as signed int64."""
     z = index + -7046029254386353131  # the golden ratio in 64 bits
     z = (z ^ _shift_right(z, 30)) * -4658895280553007687
     z = (z ^ _shift_right(z, 27)) * -7723592293110705685

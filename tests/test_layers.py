@@ -28,6 +28,7 @@ BASE = ("errors", "progress")
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "progress": (),
+    "distributed": ("errors",),
     "spec": ("errors",),
     "download": BASE,
     "fetch": (*BASE, "download"),
@@ -52,6 +53,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "disturbances",
     ),
     "summary": (*BASE, "spec", "stats", "resize", "images", "extractors"),
+    "streaming": ("errors", "spec", "stats", "resize", "images", "summary"),
     "store": ("errors", "sealed", "spec", "stats", "summary"),
     "cache": (*BASE, "sealed", "spec", "images", "extractors", "summary", "store"),
     "sources": ("errors", "sealed", "stats", "images", "extractors", "zoo", "summary", "store"),
@@ -66,6 +68,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("stats", "metrics", "images", "extractors", "labels", "summary", "cache"),
         *("sources", "results", "protocols", "planning", "scoring"),
     ),
+    "monitor": (
+        *("errors", "distributed", "spec", "metrics", "images", "extractors", "summary", "streaming"),
+        *("results", "planning", "evaluation"),
+    ),
+    "integrations": (*("errors", "metrics", "extractors", "results", "evaluation", "comparison", "monitor"),),
     "perceptual": ("errors", "spec", "resize", "engines", "images", "extractors", "latent", "planning"),
     "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
     "sensitivity": (*BASE, "metrics", "images", "disturbances", "labels", "summary", "results", "evaluation"),
