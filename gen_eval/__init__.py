@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gen_eval.perceptual import lpips_diversity, perceptual_path_length
     from gen_eval.protocols import PROTOCOLS
     from gen_eval.results import Result, require_comparable
+    from gen_eval.selection import Best
     from gen_eval.store import load, save
     from gen_eval.summary import Summary, summarize
     from gen_eval.truncation import truncation_curve
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 # Names are loaded on first use: `import gen_eval` and `geneval --help` must not wait for torch.
 _HOMES = {
+    "Best": "gen_eval.selection",
     "Comparison": "gen_eval.comparison",
     "Evaluation": "gen_eval.evaluation",
     "GenEvalError": "gen_eval.errors",
@@ -54,6 +56,7 @@ _HOMES = {
 __all__ = [
     "METRICS",
     "PROTOCOLS",
+    "Best",
     "Comparison",
     "Evaluation",
     "GenEvalError",

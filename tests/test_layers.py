@@ -59,6 +59,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "sources": ("errors", "sealed", "stats", "images", "extractors", "zoo", "summary", "store"),
     "results": ("errors", "spec"),
     "comparison": ("errors", "results"),
+    "selection": ("errors", "results", "comparison"),
     "dequantization": ("errors", "images", "summary", "sources"),
     "likelihood": (*BASE, "engines", "images", "sources", "results", "dequantization"),
     "planning": (*BASE, "stats", "metrics", "images", "extractors", "summary", "protocols"),
@@ -72,7 +73,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("errors", "distributed", "spec", "metrics", "images", "extractors", "summary", "streaming"),
         *("results", "planning", "evaluation"),
     ),
-    "integrations": (*("errors", "metrics", "extractors", "results", "evaluation", "comparison", "monitor"),),
+    "integrations": ("errors", "metrics", "extractors", "results", "selection", "monitor"),
     "perceptual": ("errors", "spec", "resize", "engines", "images", "extractors", "latent", "planning"),
     "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
     "sensitivity": (*BASE, "metrics", "images", "disturbances", "labels", "summary", "results", "evaluation"),
@@ -105,6 +106,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "torchdiffeq": ("zoo",),
     "zuko": ("zoo",),
     "urllib": ("download", "fetch"),
+    **dict.fromkeys(("lightning", "pytorch_lightning", "torchmetrics"), ("integrations",)),
 }
 
 

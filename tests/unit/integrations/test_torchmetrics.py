@@ -7,9 +7,6 @@ import inspect
 
 import pytest
 import torch
-
-pytest.importorskip("torchmetrics", reason="torchmetrics is not installed")
-
 import torchmetrics
 import torchmetrics.image
 
