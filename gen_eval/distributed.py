@@ -50,7 +50,7 @@ def all_gather(value: T, what: str, timeout: float) -> list[T]:
         dist.all_gather_object(found, value, group=group)
     except RuntimeError as error:
         raise DistributedError(
-            f"rank {rank()} of {world_size()} came to {what} and did not find all others within {timeout:g} s: every "
+            f"rank {rank()} of {world_size()} came to {what} and did not meet all others, waiting {timeout:g} s: every "
             "rank must come there, those without images too. Where one rank is to measure alone, say "
             f"distributed=False; where they come later, raise timeout ({error})"
         ) from error

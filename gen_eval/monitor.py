@@ -18,6 +18,7 @@ from gen_eval.errors import ImagesError, IncomparableError, StoreError, UsageErr
 from gen_eval.evaluation import DEFAULT_MEASURES, Evaluation
 from gen_eval.extractors import Extractor
 from gen_eval.extractors.vectors import NAME as IDENTITY
+from gen_eval.images import Images
 from gen_eval.images.floats import FloatRange
 from gen_eval.metrics import Measure
 from gen_eval.planning import Plan
@@ -106,6 +107,8 @@ class Monitor(Evaluation):
             images = torch.from_numpy(images)
         if not isinstance(images, Tensor):
             raise ImagesError(f"found {type(images).__name__}: expected a tensor [b, 3, h, w]")
+        if images.ndim == 4 and not len(images):
+            return  # the share of a rank that has none
         stream = self._stream(role)
         places = self._places(role, len(stream), len(images), index)
         self._forget(role)
@@ -192,6 +195,11 @@ class Monitor(Evaluation):
     def _settled(self) -> Plan:
         assert self._plan is not None  # made with the monitor
         return self._plan
+
+    def _summarize(self, role: str, source: Images | Summary, plan: Plan) -> Summary:
+        if not isinstance(source, Summary):
+            self._wake()
+        return super()._summarize(role, source, self._settled)
 
     def _stream(self, role: str) -> Stream:
         if role not in self._streams:

@@ -79,12 +79,13 @@ class EvaluateGenerator(Callback):
         if (trainer.current_epoch + 1) % self._every:
             return
         self._monitor.reset()
-        training = pl_module.training
+        modes = {module: module.training for module in pl_module.modules()}
         pl_module.eval()
         try:
             self._feed(trainer, pl_module)
         finally:
-            pl_module.train(training)
+            for module, mode in modes.items():  # one by one: parts of it may be frozen
+                module.training = mode
         self.results = self._monitor.compute()
         if self._offload:
             self._monitor.offload()

@@ -192,6 +192,7 @@ def test_floats_without_a_meaning_are_refused_with_the_cure(fake, real):
         monitor.update([fake])
     with pytest.raises(ImagesError, match="1, 3 or 4 channels"):
         monitor.update(torch.zeros(2, 5, 12, 10, dtype=torch.uint8))
+    monitor.update(tensor(fake)[:0])  # an empty share is none
     feed(monitor, tensor(fake)).compute()  # nothing of what was refused is left
 
 
@@ -243,6 +244,8 @@ def test_offloaded_networks_come_back_when_images_do(fake, real, expected_of_fol
     monitor.offload()
     assert not any(isinstance(each, Pixels) for each in monitor._plan.extractors.values())
     assert_same(monitor.compute(), evaluate(MEASURES, generated=fake[:100], reference=real))
+    monitor.offload()
+    assert_same(monitor.measure(fake), expected_of_folder)
     monitor.offload()
     assert_same(feed(monitor, tensor(fake[100:])).compute(), expected_of_folder)
     assert any(isinstance(each, Pixels) for each in monitor._plan.extractors.values())

@@ -62,6 +62,7 @@ def test_wandb_offline(results, tmp_path, monkeypatch):
     run = wandb.init(project="gen_eval", mode="offline", dir=str(tmp_path))
     try:
         log_to_wandb(run, results, step=3)
+        run.log({"loss": 1.0}, step=4)  # which ends step 3
         assert {name: run.summary[name] for name in scalars(results)} == pytest.approx(scalars(results))
         assert run.config["gen_eval"]["frechet:pixels"]["protocol"] == "torch-fidelity"
     finally:
