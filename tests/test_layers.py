@@ -73,7 +73,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("errors", "distributed", "spec", "metrics", "images", "extractors", "summary", "streaming"),
         *("results", "planning", "evaluation"),
     ),
-    "integrations": ("errors", "metrics", "extractors", "results", "selection", "monitor"),
+    "integrations": ("errors", "metrics", "images", "extractors", "results", "selection", "monitor"),
     "perceptual": ("errors", "spec", "resize", "engines", "images", "extractors", "latent", "planning"),
     "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
     "sensitivity": (*BASE, "metrics", "images", "disturbances", "labels", "summary", "results", "evaluation"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import UsageError
-from gen_eval.integrations.scalars import scalars
+from gen_eval.integrations.loggers import scalars
 from gen_eval.monitor import Monitor
 from gen_eval.results import Result
 from gen_eval.selection import Best
@@ -18,7 +18,7 @@ try:
     from lightning.pytorch import Callback, LightningModule, Trainer
 except ImportError:
     try:
-        from pytorch_lightning import (  # type: ignore[assignment,no-redef]
+        from pytorch_lightning import (  # type: ignore[assignment]
             Callback,
             LightningModule,
             Trainer,

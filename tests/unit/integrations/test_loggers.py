@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gen_eval.evaluation import evaluate
-from gen_eval.integrations.scalars import log_to_tensorboard, log_to_wandb, scalars, tensorboard_layout
+from gen_eval.integrations.loggers import log_to_tensorboard, log_to_wandb, scalars, tensorboard_layout
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from gen_eval.results import Result
 
+_BAND = ("low", "high")  # ends of the band of two errors about a value
+
 
 def scalars(results: Sequence[Result], prefix: str = "") -> dict[str, float]:
     """Each value that models are judged by, as ``fid``, with its standard error as ``fid/error``.
@@ -82,6 +84,3 @@ def log_to_wandb(run: Any, results: Sequence[Result], step: int | None = None, p
     }
     run.config.update({"gen_eval": terms}, allow_val_change=True)
     run.log(scalars(results, prefix), step=step)
-
-
-_BAND = ("low", "high")
