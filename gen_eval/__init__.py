@@ -11,14 +11,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gen_eval.comparison import Comparison, compare
     from gen_eval.errors import GenEvalError
     from gen_eval.evaluation import Evaluation, evaluate, fid
     from gen_eval.images import open_images
     from gen_eval.likelihood import evaluate_likelihood
     from gen_eval.metrics import METRICS
+    from gen_eval.monitor import Monitor
     from gen_eval.perceptual import lpips_diversity, perceptual_path_length
     from gen_eval.protocols import PROTOCOLS
     from gen_eval.results import Result, require_comparable
+    from gen_eval.selection import Best
     from gen_eval.store import load, save
     from gen_eval.summary import Summary, summarize
     from gen_eval.truncation import truncation_curve
@@ -26,12 +29,16 @@ if TYPE_CHECKING:
 
 # Names are loaded on first use: `import gen_eval` and `geneval --help` must not wait for torch.
 _HOMES = {
+    "Best": "gen_eval.selection",
+    "Comparison": "gen_eval.comparison",
     "Evaluation": "gen_eval.evaluation",
     "GenEvalError": "gen_eval.errors",
     "METRICS": "gen_eval.metrics",
+    "Monitor": "gen_eval.monitor",
     "PROTOCOLS": "gen_eval.protocols",
     "Result": "gen_eval.results",
     "Summary": "gen_eval.summary",
+    "compare": "gen_eval.comparison",
     "evaluate": "gen_eval.evaluation",
     "evaluate_likelihood": "gen_eval.likelihood",
     "fid": "gen_eval.evaluation",
@@ -49,10 +56,14 @@ _HOMES = {
 __all__ = [
     "METRICS",
     "PROTOCOLS",
+    "Best",
+    "Comparison",
     "Evaluation",
     "GenEvalError",
+    "Monitor",
     "Result",
     "Summary",
+    "compare",
     "evaluate",
     "evaluate_likelihood",
     "fid",

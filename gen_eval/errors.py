@@ -13,7 +13,8 @@
     ├── WeightsError            network weights that do not fit, or lack the part asked for
     ├── StoreError              a statistics file that cannot be read or adopted
     ├── NumericalError          features or covariances that no number can be made from
-    └── IncomparableError       two numbers measured on different terms
+    ├── IncomparableError       two numbers measured on different terms
+    └── DistributedError        processes that did not meet
 
 A message says what was found, what was expected, and what to do.
 """
@@ -100,3 +101,7 @@ class NumericalError(GenEvalError):
 
 class IncomparableError(GenEvalError):
     """Two numbers or statistics that were measured on different terms."""
+
+
+class DistributedError(GenEvalError):
+    """Processes that were to measure together and did not meet."""

@@ -130,12 +130,14 @@ class Sample:
     def __add__(self, other: Sample) -> Sample:
         if self.limit != other.limit:
             raise UsageError(f"samples limited to {self.limit} and to {other.limit} rows do not add")
+        if not self.n or not other.n:
+            return self if self.n else other
         both = Sample(torch.cat([self.rows, other.rows]), torch.cat([self.index, other.index]), None)
         return both._chosen(self.limit)
 
     def _chosen(self, limit: int | None) -> Sample:
         """The rows whose hashed index is lowest, in that order."""
-        order = torch.argsort(_hash(self.index))[:limit]
+        order = torch.argsort(scrambled(self.index))[:limit]
         return Sample(self.rows[order.to(self.rows.device)], self.index[order], limit)
 
 
@@ -207,6 +209,12 @@ class Features:
         rows, index = self.sample.rows[places.to(self.sample.rows.device)], self.sample.index[places]
         return Features(len(places), Moments.of(rows).symmetric(), Sample(rows, index, None))
 
+    def __add__(self, other: Features) -> Features:
+        """The features of two sets together: their rows where both hold some, and no classes."""
+        n = None if self.n is None or other.n is None else self.n + other.n
+        sample = self.sample + other.sample if self.sample and other.sample else None
+        return Features(n, (self.moments + other.moments).symmetric(), sample)
+
     def to(self, device: torch.device) -> Features:
         """The same on another device."""
         return replace(self, moments=self.moments.to(device), sample=self.sample and self.sample.to(device))
@@ -227,7 +235,7 @@ class SampleBuilder:
         self, n: int, dim: int, limit: int | None, device: torch.device, part: range | None = None
     ) -> None:
         self._limit = limit
-        chosen = torch.argsort(_hash(torch.arange(n)))[:limit]
+        chosen = torch.argsort(scrambled(torch.arange(n)))[:limit]
         if part is not None:
             chosen = chosen[(chosen >= part.start) & (chosen < part.stop)]
         self._index = chosen
@@ -250,6 +258,33 @@ class SampleBuilder:
         return Sample(self._rows[self._filled.to(self._rows.device)], self._index[self._filled], self._limit)
 
 
+class SampleStream:
+    """Gathers a :class:`Sample` of images whose number is unknown, in little more memory than its rows take.
+
+    Args:
+        limit: the most rows to keep; ``None`` keeps all.
+        start: a sample to go on from.
+    """
+
+    def __init__(self, limit: int | None, start: Sample | None = None) -> None:
+        self._limit = limit
+        self._parts = [] if start is None else [start.cut(limit)]
+
+    def put(self, rows: Tensor, index: Tensor) -> None:
+        """Keep those of the ``[b, d]`` rows of images ``index`` that may belong to the sample."""
+        self._parts.append(Sample.of(rows, index, self._limit))
+        if self._limit is not None and sum(part.n for part in self._parts[1:]) > max(self._limit // 2, 1):
+            self.finish()
+
+    def finish(self) -> Sample:
+        """The sample so far; more may come."""
+        if len(self._parts) > 1:
+            held = [part for part in self._parts if part.n] or self._parts[:1]
+            rows, index = torch.cat([part.rows for part in held]), torch.cat([part.index for part in held])
+            self._parts = [Sample.of(rows, index, self._limit) if len(rows) else held[0]]
+        return self._parts[0]
+
+
 def non_finite(rows: Tensor) -> str:
     """Says where features are not finite."""
     bad = (~rows.isfinite().all(1)).nonzero().flatten()
@@ -264,8 +299,8 @@ def _require_rows(rows: Tensor) -> None:
         raise UsageError(f"features must be [n, d] with n > 0, found shape {tuple(rows.shape)}")
 
 
-def _hash(index: Tensor) -> Tensor:
-    """The splitmix64 finaliser (Steele, Lea, Flood 2014), as signed int64."""
+def scrambled(index: Tensor) -> Tensor:
+    """The splitmix64 finaliser (Steele, Lea, Flood 2014) of each number, as signed int64."""
     z = index + -7046029254386353131  # the golden ratio in 64 bits
     z = (z ^ _shift_right(z, 30)) * -4658895280553007687
     z = (z ^ _shift_right(z, 27)) * -7723592293110705685

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from gen_eval.images import Images, stream
 from gen_eval.images.protocol import Pixels
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Resize, Spec
-from gen_eval.stats import Features, Moments, SampleBuilder
+from gen_eval.stats import Features, Moments, Sample, SampleBuilder
 
 # Rows gathered before they are added to the moments: a rank-one update at a time would be all overhead.
 _BLOCK = 512
@@ -141,20 +142,27 @@ def summarize(
         ImagesError: if no image is left.
         NumericalError: if features are not finite.
     """
-    on_cpu = all(request.extractor.device.type == "cpu" for request in requests)
     resizes = {request.extractor.resize for request in requests}
 
     def prepare(pixels: Pixels) -> dict[Resize, Tensor]:
         return {one: resize.prepare(pixels, one.size, one.kernel, one.fit, one.scaled) for one in resizes}
 
     wanted = range(len(images)) if part is None else part
-    readings = [_Reading(request, images, rows, wanted) for request in requests]
+
+    def sample(request: Request, tap: str) -> SampleBuilder:
+        dim, device = request.extractor.taps[tap], request.extractor.device
+        return SampleBuilder(len(images), dim, rows, device, wanted)
+
+    readings = [
+        Reading(request, {tap: Gather(images, sample(request, tap)) for tap in request.taps})
+        for request in requests
+    ]
     digest, notes, skipped, done = hashlib.sha256(), Counter[str](), list[tuple[str, str]](), 0
     contents: list[bytes] = []
     chunks = stream(
         images,
         wanted,
-        batch_size=batch_size or (16 if on_cpu else 64),
+        batch_size=batch_size or default_batch_size(requests),
         workers=default_workers() if workers is None else workers,
         prepare=prepare,
         skip_corrupt=skip_corrupt,
@@ -195,17 +203,39 @@ def require_whole(images: Images) -> None:
         raise CorruptImages(images.name, broken)
 
 
-class _Reading:
-    """One extractor's part of a pass."""
+class Named(Protocol):
+    """A set whose images can be named in messages."""
 
-    def __init__(self, request: Request, images: Images, rows: int | None, part: range) -> None:
+    name: str
+
+    def label(self, index: int) -> str:
+        """Name one image."""
+
+
+class Sampling(Protocol):
+    """Where feature rows are kept as they come."""
+
+    def put(self, rows: Tensor, index: Tensor) -> None:
+        """Keep those of the ``[b, d]`` rows of images ``index`` that belong to the sample."""
+
+    def finish(self) -> Sample:
+        """The sample so far."""
+
+
+class Reading:
+    """One extractor's part of a pass.
+
+    Args:
+        request: the extractor and its taps.
+        gathers: by tap, where features go.
+    """
+
+    def __init__(self, request: Request, gathers: Mapping[str, Gather]) -> None:
         self._extractor = request.extractor
-        self._gathers = {
-            tap: _Gather(images, request.extractor.taps[tap], rows, request.extractor.device, part)
-            for tap in request.taps
-        }
+        self._gathers = gathers
 
     def add(self, prepared: Sequence[Mapping[Resize, Tensor]], index: Tensor) -> None:
+        """Pass images, as :func:`gen_eval.resize.prepare` left them, through the network together."""
         wanted = self._extractor.resize
         batch = resize.finish(
             [image[wanted] for image in prepared], wanted.size, wanted.kernel, self._extractor.device
@@ -215,27 +245,36 @@ class _Reading:
             gather.add(features[tap], index)
 
     def finish(self) -> dict[tuple[Spec, str], Features]:
+        """The features so far; more may come."""
         return {(self._extractor.spec(tap), tap): gather.finish() for tap, gather in self._gathers.items()}
 
 
-class _Gather:
-    """The features of one tap, as they come."""
+class Gather:
+    """The features of one tap, as they come.
 
-    def __init__(self, images: Images, dim: int, rows: int | None, device: torch.device, part: range) -> None:
+    Args:
+        images: whose they are.
+        sample: keeps rows of them.
+        moments: to go on from.
+    """
+
+    def __init__(self, images: Named, sample: Sampling, moments: Moments | None = None) -> None:
         self._images = images
-        self._moments: Moments | None = None
+        self._moments = moments
         self._pending: list[tuple[Tensor, Tensor]] = []
-        self._sample = SampleBuilder(len(images), dim, rows, device, part)
+        self._sample = sample
 
     def add(self, features: Tensor, index: Tensor) -> None:
+        """Take in the features ``[b, d]`` of images ``index``."""
         self._sample.put(features, index)
         self._pending.append((features, index))
         if sum(len(rows) for rows, _ in self._pending) >= _BLOCK:
             self._flush()
 
     def finish(self) -> Features:
+        """The features so far; more may come."""
         self._flush()
-        assert self._moments is not None  # summarize() refuses a set without a readable image
+        assert self._moments is not None  # nobody asks before the first image
         return Features(self._moments.n, self._moments.symmetric(), self._sample.finish())
 
     def _flush(self) -> None:
@@ -251,6 +290,11 @@ class _Gather:
         block = Moments.of(rows)
         self._moments = block if self._moments is None else self._moments + block
         self._pending.clear()
+
+
+def default_batch_size(requests: Sequence[Request]) -> int:
+    """Images that go through the networks together, by what suits their devices."""
+    return 16 if all(request.extractor.device.type == "cpu" for request in requests) else 64
 
 
 def default_workers() -> int:

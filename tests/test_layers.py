@@ -28,6 +28,7 @@ BASE = ("errors", "progress")
 ROOMS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "progress": (),
+    "distributed": ("errors",),
     "spec": ("errors",),
     "download": BASE,
     "fetch": (*BASE, "download"),
@@ -52,6 +53,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "disturbances",
     ),
     "summary": (*BASE, "spec", "stats", "resize", "images", "extractors"),
+    "streaming": ("errors", "spec", "stats", "resize", "images", "summary"),
     "foreign": ("errors", "stats"),
     "merging": ("errors", "spec", "stats", "summary"),
     "store": ("errors", "sealed", "spec", "stats", "foreign", "summary"),
@@ -60,6 +62,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "results": ("errors", "spec"),
     "comparison": ("errors", "results"),
     "explanation": ("errors", "metrics", "extractors", "results", "protocols"),
+    "selection": ("errors", "results", "comparison"),
     "dequantization": ("errors", "images", "summary", "sources"),
     "likelihood": (*BASE, "engines", "images", "sources", "results", "dequantization"),
     "planning": (*BASE, "stats", "metrics", "images", "extractors", "summary", "protocols"),
@@ -69,6 +72,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("stats", "metrics", "images", "extractors", "labels", "summary", "cache"),
         *("sources", "results", "protocols", "planning", "scoring"),
     ),
+    "monitor": (
+        *("errors", "distributed", "spec", "metrics", "images", "extractors", "summary", "streaming"),
+        *("results", "planning", "evaluation"),
+    ),
+    "integrations": ("errors", "metrics", "images", "extractors", "results", "selection", "monitor"),
     "perceptual": ("errors", "spec", "resize", "engines", "images", "extractors", "latent", "planning"),
     "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
     "sensitivity": (
@@ -104,6 +112,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "torchdiffeq": ("zoo",),
     "zuko": ("zoo",),
     "urllib": ("download", "fetch"),
+    **dict.fromkeys(("lightning", "pytorch_lightning", "torchmetrics"), ("integrations",)),
 }
 
 

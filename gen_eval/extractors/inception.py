@@ -34,7 +34,13 @@ from gen_eval.spec import Resize, Spec
 
 NAME = "inception-2015-12-05"
 INPUT_SIZE = 299
-TAPS: Mapping[str, int] = {"pool": 2048, "spatial": 2023, "logits": 1008, "logits_unbiased": 1008}
+TAPS: Mapping[str, int] = {
+    "pool": 2048,
+    "spatial": 2023,
+    "logits": 1008,
+    "logits_unbiased": 1008,
+    **{str(dim): dim for dim in (64, 192, 768)},  # means over the image halfway, as torch-fidelity calls them
+}
 _HEAD_TAPS = ("logits", "logits_unbiased")
 
 # Pixels in [0, 255] become x * scale + shift.
@@ -97,7 +103,7 @@ class Inception:
         progress: Progress = silent,
         precision: str = "fp32",
     ) -> Inception:
-        """The Inception of FID, 2015-12-05, with taps pool, spatial, logits and logits_unbiased.
+        """The Inception of FID, 2015-12-05, with taps pool, spatial, logits, logits_unbiased, 64, 192 and 768.
 
         Args:
             weights: a local file; by default the file is found in the cache or fetched.

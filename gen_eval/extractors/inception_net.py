@@ -196,14 +196,25 @@ class InceptionNet(nn.Module):
     def forward(self, x: Tensor, taps: Collection[str]) -> dict[str, Tensor]:
         """``[b, 3, 299, 299]`` normalised pixels to ``{tap: [b, d]}``."""
         out: dict[str, Tensor] = {}
-        x = self.to_spatial(self.stem(x))
+        for tap, layers in (("64", self.stem[:4]), ("192", self.stem[4:])):
+            x = layers(x)
+            if tap in taps:
+                out[tap] = x.mean((2, 3))
+            if set(taps) == set(out):
+                return out
+        x = self.to_spatial(x)
         if "spatial" in taps:
             # The evaluator of guided-diffusion reads the convolution before its batch norm, in NHWC order.
             raw = F.conv2d(x, self.spatial_weight)
             out["spatial"] = raw.permute(0, 2, 3, 1).flatten(1)
         if set(taps) == set(out):
             return out
-        pool = self.to_pool(x).mean((2, 3))
+        x = self.to_pool[:2](x)
+        if "768" in taps:
+            out["768"] = x.mean((2, 3))
+        if set(taps) == set(out):
+            return out
+        pool = self.to_pool[2:](x).mean((2, 3))
         if "pool" in taps:
             out["pool"] = pool
         if "logits_unbiased" in taps:

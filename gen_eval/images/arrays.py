@@ -18,8 +18,8 @@ from gen_eval.errors import ImagesError
 from gen_eval.images.protocol import Broken, Decoded, Pixels
 from gen_eval.progress import Progress
 
-_CHANNELS = (1, 3, 4)
-_NOTES = {1: "gray to RGB", 3: None, 4: "RGBA to RGB, alpha dropped"}
+CHANNELS = (1, 3, 4)
+NOTES = {1: "gray to RGB", 3: None, 4: "RGBA to RGB, alpha dropped"}
 
 AnyArray = npt.NDArray[Any]
 
@@ -43,7 +43,7 @@ class Arrays:
         self._array = to_numpy(array)
         require_uint8(self._array, name)
         # A single image [h, w, 3] would pass for a stack of narrow gray ones.
-        if self._array.ndim not in (3, 4) or (self._array.ndim == 3 and self._array.shape[2] in _CHANNELS):
+        if self._array.ndim not in (3, 4) or (self._array.ndim == 3 and self._array.shape[2] in CHANNELS):
             raise _bad_shape(name, self._array.shape)
         if 0 in self._array.shape:
             raise ImagesError(f"{name} holds no images: its shape is {list(self._array.shape)}")
@@ -114,7 +114,7 @@ def channel_axis(shape: Sequence[int], *, prefer_first: bool, name: str) -> int 
         return None
     if len(shape) == 3:
         for axis in (0, 2) if prefer_first else (2, 0):
-            if shape[axis] in _CHANNELS:
+            if shape[axis] in CHANNELS:
                 return axis
     raise ImagesError(
         f"{name} has images of shape {list(shape)}; expected [h, w, c] or [c, h, w] with 1, 3 or 4 channels"
@@ -131,7 +131,7 @@ def from_array(stored: AnyArray, axis: int | None) -> Decoded:
     image = stored[:, :, None] if axis is None else np.moveaxis(stored, axis, 2)
     channels = image.shape[2]
     pixels: Pixels = np.repeat(image, 3, axis=2) if channels == 1 else np.array(image[:, :, :3], order="C")
-    return Decoded(pixels, _digest(stored), _NOTES[channels])
+    return Decoded(pixels, _digest(stored), NOTES[channels])
 
 
 def _digest(stored: AnyArray) -> bytes:

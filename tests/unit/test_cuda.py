@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Inception
 from gen_eval.metrics import METRICS
 from gen_eval.metrics.frechet.frechet import METHODS, frechet
 from gen_eval.metrics.frechet.gaussian import Gaussian
+from gen_eval.monitor import Monitor
 from gen_eval.stats import Features, Moments
 from gen_eval.zoo import MODELS, TrainingData, train
 
@@ -60,6 +62,57 @@ def test_evaluation_runs_where_it_is_told_to():
     )
     assert on_gpu.made_with["device"].startswith("cuda")
     assert on_gpu.value == pytest.approx(on_cpu.value, rel=1e-5)
+
+
+class OnlyNumbersLeave(TorchDispatchMode):
+    """Refuses to move more than a few numbers of a GPU to the host."""
+
+    most = 64
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and not found.is_cuda and found.numel() > self.most:
+            assert not any(isinstance(each, torch.Tensor) and each.is_cuda for each in args), func
+        return found
+
+
+def test_a_monitor_leaves_images_where_they_are():
+    rng = torch.Generator().manual_seed(0)
+    fake, real = (
+        torch.randint(top, (300, 3, 32, 32), dtype=torch.uint8, generator=rng) for top in (256, 200)
+    )
+    on_gpu = Monitor(["frechet:pixels", "kid:pixels"], reference=real, device="cuda")
+    on_cpu = Monitor(["frechet:pixels", "kid:pixels"], reference=real, device="cpu")
+    with torch.autocast("cuda", torch.float16):
+        for part in fake.split(16):
+            on_cpu.update(part)
+            part = part.cuda()
+            with OnlyNumbersLeave():
+                on_gpu.update(part)
+        found = on_gpu.compute()
+    for one, other in zip(found, on_cpu.compute(), strict=True):
+        assert one.value == pytest.approx(other.value, rel=1e-5)
+        assert one.sets["generated"].digest == other.sets["generated"].digest
+    on_gpu.offload()
+    assert all(not found.moments.mean.is_cuda for found in on_gpu._parts["generated"].features.values())
+    on_gpu.update(fake[:1].cuda())
+    assert on_gpu.compute()[0].sets["generated"].n == 301
+
+
+@pytest.mark.network
+def test_an_offloaded_monitor_leaves_no_network_on_the_gpu():
+    images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
+    before = torch.cuda.memory_allocated()
+    monitor = Monitor("fid", reference=images, device="cuda")
+    monitor.update(images.flip(0))
+    value = monitor.compute()[0].value
+    assert torch.cuda.memory_allocated() > before + 80e6
+    monitor.offload()
+    assert torch.cuda.memory_allocated() <= before + 1e6
+    monitor.update(images[:0].new_zeros(1, 3, 32, 32))
+    monitor.reset()
+    monitor.update(images.flip(0))
+    assert monitor.compute()[0].value == pytest.approx(value, rel=1e-6)
 
 
 @pytest.mark.network

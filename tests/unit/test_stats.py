@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gen_eval.errors import GenEvalError, NumericalError, UsageError
-from gen_eval.stats import Features, Moments, Sample, SampleBuilder
+from gen_eval.stats import Features, Moments, Sample, SampleBuilder, SampleStream
 
 CPU = torch.device("cpu")
 
@@ -244,6 +244,40 @@ def test_a_builder_gives_the_sample_of_all_rows(limit, batch):
     for part in index.split(batch)[::-1]:
         builder.put(rows[part], part)
     assert_same_sample(builder.finish(), Sample.of(rows, index, limit))
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 30, 100, 1000])
+@pytest.mark.parametrize("batch", [1, 7, 100])
+def test_a_stream_of_unknown_length_gives_the_sample_of_all_rows(limit, batch):
+    rows, stream = rows_of(200), SampleStream(limit)
+    for index in torch.arange(200).split(batch):
+        stream.put(rows[index], index)
+        if int(index[-1]) % 50 == 0:
+            stream.finish()  # asking does not disturb it
+    assert_same_sample(stream.finish(), Sample.of(rows, torch.arange(200), limit))
+
+
+def test_a_stream_goes_on_from_a_sample():
+    rows, index = rows_of(200), torch.arange(200)
+    stream = SampleStream(30, Sample.of(rows[:120], index[:120], 30))
+    stream.put(rows[120:], index[120:])
+    assert_same_sample(stream.finish(), Sample.of(rows, index, 30))
+
+
+@pytest.mark.parametrize("limit", [None, 0, 30])
+def test_features_add_up(limit):
+    rows, index = rows_of(200), torch.arange(200)
+    parts = [
+        Features(len(each), Moments.of(rows[each]), Sample.of(rows[each], each, limit))
+        for each in index.split(70)
+    ]
+    found = total(parts)
+    assert found.n == 200
+    assert torch.equal(found.moments.scatter, found.moments.scatter.T)
+    assert_same_moments(found.moments, Moments.of(rows))
+    assert_same_sample(found.sample, Sample.of(rows, index, limit))
+    assert (replace(parts[0], sample=None) + parts[1]).sample is None
+    assert (replace(parts[0], n=None) + parts[1]).n is None
 
 
 def test_rows_that_never_come_are_left_out():

@@ -55,6 +55,14 @@ def assert_close(found, expected, tolerance=CLOSE):
 
 # --- Against other implementations
 
+# Theirs by our names.
+PEER_TAPS = {
+    **{dim: dim for dim in ("64", "192", "768")},
+    "2048": "pool",
+    "logits_unbiased": "logits_unbiased",
+    "logits": "logits",
+}
+
 
 @pytest.fixture(scope="module")
 def torch_fidelity(whole_file):
@@ -62,7 +70,7 @@ def torch_fidelity(whole_file):
         warnings.simplefilter("ignore")  # what the peer's imports say is not ours
         module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
         return module.FeatureExtractorInceptionV3(
-            "peer", ["2048", "logits_unbiased", "logits"], feature_extractor_weights_path=str(whole_file)
+            "peer", [*PEER_TAPS], feature_extractor_weights_path=str(whole_file)
         )
 
 
@@ -73,12 +81,12 @@ def peer_features(torch_fidelity, photographs):
         lambda module, inputs, output: seen.append(output)
     )
     try:
-        pool, unbiased, logits = torch_fidelity(photographs)
+        found = dict(zip(PEER_TAPS.values(), torch_fidelity(photographs), strict=True))
     finally:
         hook.remove()
     # guided-diffusion reads TensorFlow's mixed_6/conv, which is NHWC, and keeps 7 channels.
     spatial = seen[0][:, :7].permute(0, 2, 3, 1).flatten(1)
-    return {"pool": pool, "logits": logits, "logits_unbiased": unbiased, "spatial": spatial}
+    return {**found, "spatial": spatial}
 
 
 @pytest.mark.parametrize("tap", TAPS)
@@ -117,7 +125,19 @@ def test_taps_have_the_dimensions_they_announce(inception, features):
         assert not features[tap].requires_grad
 
 
-@pytest.mark.parametrize("taps", [("pool",), ("spatial",), ("logits", "pool"), ("logits_unbiased",)], ids=str)
+@pytest.mark.parametrize(
+    "taps",
+    [
+        ("pool",),
+        ("spatial",),
+        ("logits", "pool"),
+        ("logits_unbiased",),
+        ("64",),
+        ("192", "768"),
+        ("64", "pool"),
+    ],
+    ids=str,
+)
 def test_only_the_taps_asked_for_come_and_do_not_depend_on_the_others(taps, inception, features, batch):
     found = inception(batch[:2], taps)
     assert set(found) == set(taps)
@@ -134,7 +154,7 @@ def test_logits_are_the_head_applied_to_pool(features, head):
 def test_a_trunk_serves_pool_and_spatial_and_says_where_the_head_is(trunk_state, tmp_path):
     save_file(trunk_state, tmp_path / "trunk.safetensors")
     extractor = Inception.load(weights=tmp_path / "trunk.safetensors", taps=("pool", "spatial"))
-    assert set(extractor.taps) == {"pool", "spatial"}
+    assert set(extractor.taps) == {"64", "192", "768", "pool", "spatial"}
     for tap in ("logits", "logits_unbiased"):
         for ask in (
             lambda tap=tap: extractor.spec(tap),

@@ -1,0 +1,97 @@
+"""Floats to uint8: by a range that is declared, and a rule that has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gen_eval.errors import ImagesError, UnknownName, UsageError
+
+RANGES = ((0.0, 1.0), (-1.0, 1.0))
+# A generator may overshoot; beyond half a span more than the range, it is another range.
+_SLACK = 0.5
+
+
+def _save_image(unit: Tensor) -> Tensor:
+    """As torchvision's ``save_image``: to the nearest level, halves upwards."""
+    return unit * 255 + 0.5
+
+
+def _truncate(unit: Tensor) -> Tensor:
+    """As torchmetrics' ``(x * 255).byte()``: to the level below."""
+    return unit * 255
+
+
+def _stylegan(signed: Tensor) -> Tensor:
+    """As StyleGAN's ``x * 127.5 + 128``."""
+    return signed * 127.5 + 128
+
+
+# From values in [0, 1], but StyleGAN's own in [-1, 1], to levels whose whole part is taken.
+ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "save_image": _save_image,
+    "truncate": _truncate,
+    "stylegan": _stylegan,
+}
+
+
+@dataclass(frozen=True)
+class FloatRange:
+    """What floats mean, and how they become levels.
+
+    Args:
+        low: the value of black.
+        high: the value of white.
+        rounding: a name in :data:`ROUNDINGS`.
+
+    Raises:
+        UsageError: if the range is none of :data:`RANGES`, or the rule is not for it.
+        UnknownName: if there is no such rule.
+
+    >>> FloatRange(-1, 1).to_uint8(torch.tensor([-1.0, 0.0, 1.0])).tolist()
+    [0, 128, 255]
+    """
+
+    low: float
+    high: float
+    rounding: str = "save_image"
+
+    def __post_init__(self) -> None:
+        if (self.low, self.high) not in RANGES:
+            raise UsageError(f"the range of floats is (0, 1) or (-1, 1), found ({self.low:g}, {self.high:g})")
+        if self.rounding not in ROUNDINGS:
+            raise UnknownName("rounding", self.rounding, ROUNDINGS)
+        if self.rounding == "stylegan" and self.low == 0:
+            raise UsageError(
+                "the rounding 'stylegan', x * 127.5 + 128, is for the range (-1, 1), found (0, 1)"
+            )
+
+    def __str__(self) -> str:
+        return f"float [{self.low:g}, {self.high:g}] to 8 bits by {self.rounding}"
+
+    def to_uint8(self, values: Tensor) -> Tensor:
+        """Values of any shape to uint8; what lies beyond the range is clamped.
+
+        Raises:
+            ImagesError: if values are NaN, or so far beyond the range that it must be another.
+        """
+        # float16 and bfloat16 do not hold 256 levels.
+        values = values if values.dtype == torch.float64 else values.float()
+        slack = _SLACK * (self.high - self.low)
+        least, most = (float(end) for end in values.aminmax())
+        if not (self.low - slack <= least and most <= self.high + slack):
+            raise ImagesError(
+                f"floats from {least:g} to {most:g} were given, and the range declared is [{self.low:g}, {self.high:g}]"
+                ": declare another with value_range=, or scale them"
+            )
+        if self.rounding != "stylegan" and self.low:
+            values = (values - self.low) / (self.high - self.low)
+        return ROUNDINGS[self.rounding](values).clamp(0, 255).to(torch.uint8)
+
+    def beyond(self, images: Tensor) -> int:
+        """How many of ``[b, ...]`` images have values outside of the range."""
+        outside = (images < self.low) | (images > self.high)
+        return int(outside.flatten(1).any(1).sum())

@@ -1,0 +1,51 @@
+"""Pipelines of Hugging Face diffusers as generators: from seeds to images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gen_eval.errors import ImagesError
+from gen_eval.images.floats import FloatRange
+
+
+def from_pipeline(
+    pipeline: Any, *, prompts: Sequence[str] | None = None, **options: Any
+) -> Callable[[Tensor], Tensor]:
+    """A pipeline as a callable from seeds to images, for ``gen_eval.evaluate(generated=..., n=...)``.
+
+    Each image has a generator of its own, seeded with its seed alone, so image i is the same however many are made
+    together, but for the rounding of the network. The pipeline's floats become 8 bits as its own ``numpy_to_pil`` makes
+    them, to the nearest level.
+
+    Args:
+        pipeline: any that takes ``generator`` and ``output_type`` and returns ``images``, such as ``DDPMPipeline``.
+        prompts: of a pipeline that takes one: image i gets ``prompts[seed % len(prompts)]``.
+        options: passed on, such as ``num_inference_steps``.
+
+    Returns:
+        From int64 seeds ``[b]`` to uint8 images ``[b, h, w, c]``.
+
+    Raises:
+        ImagesError: by the callable, if the pipeline returns something else than floats in [0, 1].
+    """
+    floats = FloatRange(0, 1)
+
+    def sample(seeds: Tensor) -> Tensor:
+        # On the CPU, so that one seed is one image on every device.
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds.tolist()]
+        count: dict[str, Any] = {"batch_size": len(generators)}
+        if prompts is not None:
+            count = {"prompt": [prompts[seed % len(prompts)] for seed in seeds.tolist()]}
+        images = pipeline(generator=generators, output_type="np", **count, **options).images
+        if images.ndim != 4 or len(images) != len(generators):
+            raise ImagesError(
+                f"{type(pipeline).__name__} returned images of shape {list(images.shape)} for {len(generators)} seeds"
+            )
+        return floats.to_uint8(torch.from_numpy(images))
+
+    sample.__name__ = type(pipeline).__name__
+    return sample

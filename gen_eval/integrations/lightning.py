@@ -1,0 +1,108 @@
+"""A callback of Lightning that measures a generator while it trains, and logs values with their error bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gen_eval.errors import UsageError
+from gen_eval.integrations.loggers import scalars
+from gen_eval.monitor import Monitor
+from gen_eval.results import Result
+from gen_eval.selection import Best
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+except ImportError:
+    try:
+        from pytorch_lightning import (  # type: ignore[assignment]
+            Callback,
+            LightningModule,
+            Trainer,
+        )
+    except ImportError as error:
+        raise UsageError("this needs Lightning: python -m pip install 'gen_eval[lightning]'") from error
+
+
+class EvaluateGenerator(Callback):
+    """Measures ``n`` images of fixed seeds at the end of every few training epochs.
+
+    Under DDP each rank makes and feeds its share, and all log the result of them all. The module is in evaluation mode
+    and without gradients meanwhile; its own mode comes back after.
+
+    Args:
+        monitor: measures, with a reference.
+        sample: from the module and int64 seeds ``[b]`` on its device to images, as :meth:`gen_eval.Monitor.update`
+            takes them; image i is to depend on seed i alone. By default the module's method ``sample``.
+        n: number of images.
+        seed: of the first one, the same at each measurement.
+        batch_size: images made together.
+        every: epochs between two measurements.
+        prefix: goes before each name that is logged.
+        best: keeps the best checkpoint by the first measure, and stops the training when it says so.
+        offload: leave no network on the GPU between measurements.
+
+    Attributes:
+        results: of the last measurement.
+
+    Raises:
+        UsageError: if a number is not positive.
+    """
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        sample: Callable[[LightningModule, Tensor], Any] | None = None,
+        *,
+        n: int = 2000,
+        seed: int = 0,
+        batch_size: int = 64,
+        every: int = 1,
+        prefix: str = "",
+        best: Best | None = None,
+        offload: bool = False,
+    ) -> None:
+        for name, value in (("n", n), ("batch_size", batch_size), ("every", every)):
+            if value < 1:
+                raise UsageError(f"{name} must be at least 1, found {value}")
+        self.results: list[Result] = []
+        self.best = best
+        self._monitor, self._sample = monitor, sample
+        self._n, self._seed, self._batch_size = n, seed, batch_size
+        self._every, self._prefix, self._offload = every, prefix, offload
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure, log, and say when to stop."""
+        if (trainer.current_epoch + 1) % self._every:
+            return
+        self._monitor.reset()
+        modes = {module: module.training for module in pl_module.modules()}
+        pl_module.eval()
+        try:
+            self._feed(trainer, pl_module)
+        finally:
+            for module, mode in modes.items():  # one by one: parts of it may be frozen
+                module.training = mode
+        self.results = self._monitor.compute()
+        if self._offload:
+            self._monitor.offload()
+        pl_module.log_dict(scalars(self.results, self._prefix))
+        if self.best is not None:
+            self.best.update(self.results[0], trainer.current_epoch)
+            trainer.should_stop = trainer.should_stop or self.best.stop
+
+    def _feed(self, trainer: Trainer, module: LightningModule) -> None:
+        for start in range(0, self._n, self._batch_size * trainer.world_size):
+            end = min(start + self._batch_size * trainer.world_size, self._n)
+            index = torch.arange(start, end)[trainer.global_rank :: trainer.world_size]
+            if not len(index):
+                continue
+            seeds = (self._seed + index).to(module.device)
+            with torch.no_grad():
+                images = (
+                    self._sample(module, seeds) if self._sample is not None else module.sample(seeds)  # type: ignore[operator]
+                )
+            self._monitor.update(images, index=index)

@@ -1,0 +1,356 @@
+"""Measures of images as a training loop makes them, batch by batch, in one process or many."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gen_eval import distributed
+from gen_eval.errors import ImagesError, IncomparableError, StoreError, UsageError
+from gen_eval.evaluation import DEFAULT_MEASURES, Evaluation
+from gen_eval.extractors import Extractor
+from gen_eval.extractors.vectors import NAME as IDENTITY
+from gen_eval.images import Images
+from gen_eval.images.floats import FloatRange
+from gen_eval.metrics import Measure
+from gen_eval.planning import Plan
+from gen_eval.results import Result
+from gen_eval.spec import Resize, Spec
+from gen_eval.streaming import Part, Stream
+from gen_eval.summary import Summary
+
+FORMAT = "gen_eval monitor 1"
+_ROLES = ("generated", "reference")
+_NAME = "the images fed"
+
+
+class Monitor(Evaluation):
+    """Measures of images that are fed batch by batch; what :class:`Evaluation` is for sets that lie somewhere.
+
+    Fed the images of a set in their order, it gives what :meth:`Evaluation.measure` gives of the set. Memory is
+    constant but for feature rows: 10,000 of them where error bars alone need them, for other measures all of them or,
+    if that is said, ``rows``. How the caller computes changes nothing: autocast, ``no_grad``, ``inference_mode``, the
+    size of batches.
+
+    Under torch.distributed each rank feeds its share, and every rank gets the result of them all. Image k of rank r
+    counts as image ``k * world_size + r`` of the whole, as ``DistributedSampler`` deals them.
+
+    Args:
+        measures: as :class:`Evaluation` takes them.
+        reference: the same; without it, the reference is fed too: ``update(images, real=True)``.
+        value_range: what floats mean, ``(0, 1)`` or ``(-1, 1)``; undeclared floats are refused.
+        rounding: how floats become 8 bits, a name in :data:`gen_eval.images.floats.ROUNDINGS`.
+        distributed: whether this process is one of many; by default whether torch.distributed runs here.
+        timeout: seconds that the ranks wait for one another in :meth:`compute`.
+        options: as :class:`Evaluation` takes them.
+
+    Raises:
+        GenEvalError: see :mod:`gen_eval.errors`; the message says what to do.
+    """
+
+    def __init__(
+        self,
+        measures: str | Measure | Sequence[str | Measure] = DEFAULT_MEASURES,
+        *,
+        reference: Any = None,
+        value_range: tuple[float, float] | None = None,
+        rounding: str = "save_image",
+        distributed: bool | None = None,
+        timeout: float = 45.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(measures, reference=reference, **options)
+        self._floats = None if value_range is None else FloatRange(*value_range, rounding)
+        self._alone, self._timeout = distributed is False, timeout
+        self._plan = self._make_plan(self._sources)
+        self._fed = [role for role in _ROLES if role not in self._sources and self._plan.requests(role)]
+        self._streams: dict[str, Stream] = {}
+        self._parts: dict[str, Part] = {}  # what of them is at rest
+        self._placed: dict[str, bool] = {}  # whether the caller says which images come
+        self._require_images()
+
+    def update(self, images: Tensor, *, real: bool = False, index: Tensor | None = None) -> None:
+        """Take in some images.
+
+        Args:
+            images: uint8 ``[b, 3, h, w]``, or floats in the range declared; also with 1 or 4 channels, or with channels
+                last. They are measured on the device of the networks, and what lies there stays there, unless the
+                protocol's resize is one of Pillow's.
+            real: whether they are of the reference.
+            index: int64 ``[b]``, which images of the whole set these are, where ranks share it in another way than
+                by turns. It decides which rows a bounded sample holds.
+
+        Raises:
+            ImagesError: if they are of another type, shape or range.
+            UsageError: if a reference was given already, or ``index`` comes with some batches alone.
+            NumericalError: if features are not finite.
+        """
+        role = "reference" if real else "generated"
+        if role not in self._fed:
+            raise UsageError(
+                f"images of the {role} set were fed, and "
+                + (
+                    "one was given to begin with"
+                    if role in self._sources
+                    else "no measure asked for needs any"
+                )
+            )
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(images)
+        if not isinstance(images, Tensor):
+            raise ImagesError(f"found {type(images).__name__}: expected a tensor [b, 3, h, w]")
+        if images.ndim == 4 and not len(images):
+            return  # the share of a rank that has none
+        stream = self._stream(role)
+        places = self._places(role, len(stream), len(images), index)
+        self._forget(role)
+        with _by_itself(images.device, self._device):
+            stream.add(images.detach(), places, self._floats)
+
+    def compute(self) -> list[Result]:
+        """A result for each measure, of all images so far; under torch.distributed, of those of all ranks.
+
+        More may be fed afterwards. All ranks must call it, those that had no images too.
+
+        Raises:
+            DistributedError: if other ranks do not come in time.
+            GenEvalError: what :meth:`Evaluation.measure` raises.
+        """
+        with _by_itself(self._device):
+            summaries = {role: self._whole(role, part) for role, part in self._gathered().items()}
+            self._summaries = {role: self._at_home(summary) for role, summary in self._summaries.items()}
+            if "reference" in summaries:
+                self._sources["reference"] = self._summaries["reference"] = summaries["reference"]
+                self._of_heldout = None
+            return self.measure(summaries["generated"])
+
+    def reset(self, *, real: bool = False) -> None:
+        """Forget the generated images; with ``real`` also those of a reference that was fed."""
+        for role in ("generated", "reference") if real else ("generated",):
+            self._forget(role)
+            for known in (self._streams, self._parts, self._placed):
+                known.pop(role, None)
+
+    def offload(self) -> None:
+        """Leave nothing on the GPU: networks are loaded again when images come, and features moved back.
+
+        Extractors of one's own are left where they are.
+        """
+        cpu = torch.device("cpu")
+        with _by_itself(self._device):
+            self._parts |= {role: stream.part().to(cpu) for role, stream in self._streams.items()}
+        self._streams.clear()
+        self._summaries = {role: summary.to(cpu) for role, summary in self._summaries.items()}
+        plan = self._settled
+        resting: dict[str, Extractor] = {
+            name: extractor if name in self._loading["own"] else Resting.of(extractor)
+            for name, extractor in plan.extractors.items()
+        }
+        self._plan = replace(plan, extractors=resting)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was fed to this process so far, to go on from: tensors and plain data.
+
+        A reference that was given is not among it.
+        """
+        with _by_itself(self._device):
+            return {
+                "format": FORMAT,
+                "terms": json.dumps(self._feeding_terms()),
+                "placed": dict(self._placed),
+                **{role: self._part(role).state() for role in self._fed},
+            }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave, in place of what was fed here.
+
+        Raises:
+            StoreError: if it is the state of something else.
+            IncomparableError: if its images were measured on other terms; names each that differs.
+        """
+        if state.get("format") != FORMAT:
+            raise StoreError(f"expected a state in the format '{FORMAT}', found {state.get('format')!r}")
+        _require_equal(self._feeding_terms(), json.loads(state["terms"]), "the state", "this monitor")
+        parts = {role: Part.from_state(state[role]) for role in self._fed}
+        self.reset(real=True)
+        self._parts = {role: part for role, part in parts.items() if part.n}
+        self._placed = dict(state["placed"])
+
+    @property
+    def _device(self) -> torch.device:
+        device: torch.device = self._loading["device"]
+        return device
+
+    @property
+    def _settled(self) -> Plan:
+        assert self._plan is not None  # made with the monitor
+        return self._plan
+
+    def _summarize(self, role: str, source: Images | Summary, plan: Plan) -> Summary:
+        if not isinstance(source, Summary):
+            self._wake()
+        return super()._summarize(role, source, self._settled)
+
+    def _stream(self, role: str) -> Stream:
+        if role not in self._streams:
+            self._wake()
+            self._streams[role] = Stream(
+                _NAME,
+                self._settled.requests(role),
+                rows=self._settled.rows(role),
+                batch_size=self._observing["batch_size"],
+                start=self._parts.pop(role, None),
+            )
+        return self._streams[role]
+
+    def _forget(self, role: str) -> None:
+        """What :meth:`compute` made of a set that is no longer what it was."""
+        self._summaries.pop(role, None)
+        if role in self._fed:
+            self._sources.pop(role, None)
+
+    def _part(self, role: str) -> Part:
+        if role in self._streams:
+            return self._streams[role].part()
+        return self._parts.get(role, Part())
+
+    def _wake(self) -> None:
+        """Load the networks that :meth:`offload` gave up."""
+        before = self._settled
+        if any(isinstance(extractor, Resting) for extractor in before.extractors.values()):
+            self._plan = self._make_plan(self._sources)
+            _require_equal(_specs(self._settled), _specs(before), "what was fed", "the networks loaded anew")
+
+    def _places(self, role: str, before: int, count: int, index: Tensor | None) -> Tensor:
+        if self._placed.setdefault(role, index is not None) != (index is not None):
+            raise UsageError("either all batches of a set come with index=, or none")
+        if index is None:
+            world, own = (1, 0) if self._alone else (distributed.world_size(), distributed.rank())
+            return torch.arange(before, before + count) * world + own
+        if index.dtype != torch.int64 or index.shape != (count,):
+            raise UsageError(
+                f"{count} images need an index int64 [{count}], found {index.dtype} {list(index.shape)}"
+            )
+        return index.cpu()
+
+    def _gathered(self) -> dict[str, Part]:
+        """What was fed of each role, to all ranks."""
+        own = {role: self._part(role) for role in self._fed}
+        if self._alone or distributed.world_size() == 1:
+            return own
+        terms = {name: term for name, term in self._feeding_terms().items() if name != "rank"}
+        mine = terms, {role: part.to(torch.device("cpu")) for role, part in own.items()}
+        everyone = distributed.all_gather(mine, "Monitor.compute()", self._timeout)
+        for rank, (others, _) in enumerate(everyone):
+            _require_equal(terms, others, f"rank {rank}", f"rank {distributed.rank()}")
+        return {role: reduce(Part.__add__, (parts[role] for _, parts in everyone)) for role in self._fed}
+
+    def _whole(self, role: str, part: Part) -> Summary:
+        if not part.n:
+            real = ", real=True" if role == "reference" else ""
+            raise UsageError(f"there are no {role} images to measure yet: feed them, update(images{real})")
+        return self._at_home(part.summary(_NAME, self._device))
+
+    def _at_home(self, summary: Summary) -> Summary:
+        """The same, its features on the devices of the networks that they came from."""
+        homes = {
+            (extractor.spec(measure.tap), measure.tap): extractor.device
+            for measure in self._measures
+            for extractor in [self._settled.extractors[measure.extractor]]
+        }
+        features = {
+            key: found.to(homes[key]) if key in homes else found for key, found in summary.features.items()
+        }
+        return replace(summary, features=features)
+
+    def _feeding_terms(self) -> dict[str, Any]:
+        """What must be equal where images that were fed are put together."""
+        world, own = (1, 0) if self._alone else (distributed.world_size(), distributed.rank())
+        return {
+            "features": _specs(self._settled),
+            "rows": {role: self._settled.rows(role) for role in self._fed},
+            "floats": self._floats and str(self._floats),
+            "rank": own,
+            "world size": world,
+        }
+
+    def _require_images(self) -> None:
+        """Refuse measures of what is not fed here."""
+        for measure in self._measures:
+            if measure.extractor == IDENTITY:
+                raise UsageError(f"{measure.name} takes feature vectors, and a monitor is fed images")
+            labelled = [role for role in measure.metric.by_class if role in self._fed]
+            if labelled:
+                raise UsageError(
+                    f"{measure.name} needs the classes of the {' and '.join(labelled)} images, which a monitor is not "
+                    "told: use gen_eval.evaluate"
+                )
+
+
+@dataclass
+class Resting:
+    """What is left of an extractor while its network is nowhere."""
+
+    device: torch.device
+    resize: Resize
+    taps: Mapping[str, int]
+    specs: Mapping[str, Spec]
+
+    @classmethod
+    def of(cls, extractor: Extractor) -> Resting:
+        """Of an extractor, or of one at rest."""
+        specs = {tap: extractor.spec(tap) for tap in extractor.taps}
+        return cls(extractor.device, extractor.resize, extractor.taps, specs)
+
+    def spec(self, tap: str) -> Spec:
+        """The identity of the features."""
+        return self.specs[tap]
+
+    def __call__(self, images: Tensor, taps: Collection[str]) -> dict[str, Tensor]:
+        """Nobody asks for features of a network at rest."""
+        raise AssertionError("a network at rest was called")
+
+
+def _specs(plan: Plan) -> list[str]:
+    """The terms of the features that a plan reads, as text."""
+    return sorted(
+        {
+            f"{json.dumps(plan.extractors[each.extractor].spec(each.tap).to_json(), sort_keys=True)} {each.tap}"
+            for each in plan.measures
+        }
+    )
+
+
+def _require_equal(mine: Any, theirs: Any, whose: str, other: str) -> None:
+    if mine == theirs:
+        return
+    pairs = (
+        [(name, theirs.get(name), mine[name]) for name in mine]
+        if isinstance(mine, dict)
+        else [("", theirs, mine)]
+    )
+    lines = [f"  {name}: {left} against {right}" for name, left, right in pairs if left != right]
+    raise IncomparableError(
+        "\n".join([f"{whose} and {other} are on different terms:", *lines, "Measure both on the same terms."])
+    )
+
+
+@contextmanager
+def _by_itself(*devices: torch.device) -> Iterator[None]:
+    """Compute as if the caller had nothing in force: no autocast, no inference mode, no gradients."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        for kind in {device.type for device in devices}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield

@@ -1,0 +1,242 @@
+"""A set of images that comes batch by batch, where :mod:`gen_eval.summary` passes over one that lies somewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gen_eval import resize
+from gen_eval.errors import ImagesError, StoreError
+from gen_eval.images.arrays import NOTES, channel_axis
+from gen_eval.images.floats import FloatRange
+from gen_eval.spec import Resize, Spec
+from gen_eval.stats import Features, Moments, Sample, SampleStream, scrambled
+from gen_eval.summary import Gather, Reading, Request, Summary, default_batch_size, made_with
+
+_LANES = 2  # numbers of 64 bits in the fingerprint of an image
+_CONTENTS = 2**256
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is known of some images of a set; parts of one set add up.
+
+    Args:
+        n: number of images.
+        content: the sum over images of a hash of index and pixels, modulo 2^256 (Bellare and Micciancio 1997): the
+            same whatever the order, the batches and the processes.
+        features: by the spec and tap that they were measured with; empty where there are no images.
+        notes: how many images were changed on the way, by what changed.
+    """
+
+    n: int = 0
+    content: int = 0
+    features: Mapping[tuple[Spec, str], Features] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Part) -> Part:
+        if not self.n or not other.n:
+            return self if self.n else other
+        return Part(
+            self.n + other.n,
+            (self.content + other.content) % _CONTENTS,
+            {key: features + other.features[key] for key, features in self.features.items()},
+            dict(Counter(self.notes) + Counter(other.notes)),
+        )
+
+    def to(self, device: torch.device) -> Part:
+        """The same with its features on another device."""
+        return replace(self, features={key: found.to(device) for key, found in self.features.items()})
+
+    def summary(self, name: str, device: torch.device) -> Summary:
+        """The set as metrics take it; the device goes into the record."""
+        digest = hashlib.sha256(f"{self.n} {self.content:064x}".encode()).hexdigest()
+        return Summary(name, digest, self.features, made_with(device), notes=self.notes)
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain data, as ``torch.load`` takes them with ``weights_only``."""
+        features = [
+            {
+                "spec": json.dumps(spec.to_json()),
+                "tap": tap,
+                "n": found.moments.n,
+                "mean": found.moments.mean,
+                "scatter": found.moments.scatter,
+                "rows": found.sample.rows,
+                "index": found.sample.index,
+                "limit": found.sample.limit,
+            }
+            for (spec, tap), found in self.features.items()
+            if found.sample is not None
+        ]
+        return {"n": self.n, "content": f"{self.content:x}", "notes": dict(self.notes), "features": features}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Part:
+        """The inverse of :meth:`state`.
+
+        Raises:
+            StoreError: if something is missing, or of another kind.
+        """
+        try:
+            features = {
+                (Spec.from_json(json.loads(one["spec"])), str(one["tap"])): Features(
+                    one["n"],
+                    Moments(one["n"], one["mean"], one["scatter"]),
+                    Sample(one["rows"], one["index"], one["limit"]),
+                )
+                for one in state["features"]
+            }
+            return cls(state["n"], int(state["content"], 16), features, dict(state["notes"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"this is no state of a monitor's images: {error!r}") from error
+
+
+class Stream:
+    """Passes images through networks as they come, and keeps what metrics need of them.
+
+    Networks see them in batches of one size, however they come, so that how they come moves nothing.
+
+    Args:
+        name: what to call the set.
+        requests: extractors and their taps.
+        rows: the most feature rows to keep of each tap; ``None`` keeps all.
+        batch_size: images that go through a network together; by default what suits the device.
+        start: what is known already.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        requests: Sequence[Request],
+        *,
+        rows: int | None,
+        batch_size: int | None = None,
+        start: Part | None = None,
+    ) -> None:
+        self.name = name
+        self._resizes = {request.extractor.resize for request in requests}
+        self._batch_size = batch_size or default_batch_size(requests)
+        self._readings = [_reading(self, request, rows, start or Part()) for request in requests]
+        self._seen = replace(start or Part(), features={})
+        self._pending: list[tuple[dict[Resize, Tensor], int]] = []
+
+    def __len__(self) -> int:
+        return self._seen.n
+
+    def label(self, index: int) -> str:
+        """Name one image: ``"#17"``."""
+        return f"#{index}"
+
+    def add(self, images: Tensor, index: Tensor, floats: FloatRange | None = None) -> None:
+        """Take in some images.
+
+        Args:
+            images: uint8 or floating point ``[b, c, h, w]`` or ``[b, h, w, c]`` with 1, 3 or 4 channels, on any device.
+            index: int64 ``[b]`` on the CPU, their places in the whole set.
+            floats: what floating point values mean.
+
+        Raises:
+            ImagesError: if they are of another type or shape, or floats without a meaning.
+            NumericalError: if features are not finite.
+        """
+        pixels, notes = _pixels(images, floats)
+        content = sum(
+            _hash(int(place), mark) for place, mark in zip(index, _fingerprints(pixels), strict=True)
+        )
+        self._seen += Part(len(pixels), content % _CONTENTS, notes=notes)
+        self._pending += [
+            (self._prepared(image), int(place)) for place, image in zip(index, pixels, strict=True)
+        ]
+        while len(self._pending) >= self._batch_size:
+            self._pass_on()
+
+    def part(self) -> Part:
+        """What is known of the images so far; more may come."""
+        while self._pending:
+            self._pass_on()
+        if not self._seen.n:
+            return Part()
+        features = {key: found for reading in self._readings for key, found in reading.finish().items()}
+        return replace(self._seen, features=features)
+
+    def _prepared(self, image: Tensor) -> dict[Resize, Tensor]:
+        on_tensors = {one for one in self._resizes if one.kernel in resize.TENSOR_KERNELS}
+        prepared = dict.fromkeys(on_tensors, image)
+        for one in self._resizes - on_tensors:
+            array = image.cpu().numpy()  # Pillow's kernels run nowhere else
+            prepared[one] = resize.prepare(array, one.size, one.kernel, one.fit, one.scaled)
+        return prepared
+
+    def _pass_on(self) -> None:
+        batch, self._pending = self._pending[: self._batch_size], self._pending[self._batch_size :]
+        index = torch.tensor([place for _, place in batch])
+        for reading in self._readings:
+            reading.add([image for image, _ in batch], index)
+
+
+def _reading(stream: Stream, request: Request, rows: int | None, start: Part) -> Reading:
+    def gather(tap: str) -> Gather:
+        found = start.features.get((request.extractor.spec(tap), tap))
+        if found is None:
+            return Gather(stream, SampleStream(rows))
+        found = found.to(request.extractor.device)
+        return Gather(stream, SampleStream(rows, found.sample), found.moments)
+
+    return Reading(request, {tap: gather(tap) for tap in request.taps})
+
+
+def _pixels(images: Tensor, floats: FloatRange | None) -> tuple[Tensor, dict[str, int]]:
+    """RGB images ``[b, h, w, 3]`` uint8 of their own memory, and what was changed to get there."""
+    if images.ndim != 4 or 0 in images.shape:
+        raise ImagesError(
+            f"found images of shape {list(images.shape)}: expected [b, 3, h, w], none of them empty"
+        )
+    axis = channel_axis(images.shape[1:], prefer_first=True, name="the batch")
+    notes: dict[str, int] = {}
+    if images.is_floating_point() and floats is not None:
+        notes[str(floats)] = len(images)
+        if beyond := floats.beyond(images):
+            notes["values beyond the range clamped"] = beyond
+        images = floats.to_uint8(images)
+    if images.dtype != torch.uint8:
+        raise _bad_type(images)
+    pixels = images.permute(0, 2, 3, 1) if axis == 0 else images
+    channels = pixels.shape[3]
+    if note := NOTES[channels]:
+        notes[note] = len(images)
+    rgb = pixels.expand(-1, -1, -1, 3) if channels == 1 else pixels[..., :3]
+    return rgb.clone(memory_format=torch.contiguous_format), notes
+
+
+def _bad_type(images: Tensor) -> ImagesError:
+    kind = str(images.dtype).removeprefix("torch.")
+    if images.is_floating_point():
+        least, most = (float(end) for end in images.aminmax())
+        return ImagesError(
+            f"{kind} images were given, from {least:g} to {most:g}, and nothing says what these values mean: declare "
+            "value_range=(0, 1) or (-1, 1), and rounding= if they are not rounded as torchvision's save_image does"
+        )
+    return ImagesError(
+        f"{kind} images were given; expected uint8 in [0, 255], or floats with value_range= declared"
+    )
+
+
+def _fingerprints(pixels: Tensor) -> list[bytes]:
+    """128 bits of each image's shape and pixels, worked out where the pixels are."""
+    place = torch.arange(_LANES * pixels[0].numel(), device=pixels.device)
+    weights = scrambled(place).view(_LANES, -1)
+    sums = torch.stack([(weights * image.flatten().long()).sum(1) for image in pixels])
+    shape = repr(tuple(pixels.shape[1:]))
+    return [f"{shape} {marks}".encode() for marks in sums.tolist()]
+
+
+def _hash(index: int, mark: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(f"{index} ".encode() + mark).digest(), "big")

@@ -1,0 +1,77 @@
+"""What each rank of ``test_distributed.py`` runs: ``RANK WORLD_SIZE STORE OUT CASE...``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from gen_eval.errors import GenEvalError
+from gen_eval.monitor import Monitor
+
+MEASURES = ["frechet:pixels", "kid:pixels", "pr:pixels"]
+TIMEOUT = 4.0  # where the others do not come
+PATIENT = 120.0  # where they do, on a machine that has other things to do
+
+
+def images_of(n, seed, brightness):
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randint(brightness, (n, 3, 8, 8), dtype=torch.uint8, generator=rng)
+
+
+FAKE, REAL = images_of(101, 1, 256), images_of(120, 2, 200)
+
+
+def fed(case, rank, world):
+    """A monitor that has this rank's share of the images, as the case shares them out."""
+    timeout = TIMEOUT if case.startswith(("only", "killed")) else PATIENT
+    monitor = Monitor(MEASURES, timeout=timeout, rows=30 if case == "bounded" else None)
+    index = torch.arange(len(FAKE))
+    share = {"uneven": (index < 80) == (rank == 0), "empty": index >= (0 if rank == 0 else len(index))}.get(
+        case, index % world == rank
+    )
+    for part in index[share].split(17):
+        monitor.update(FAKE[part], index=part if case in ("uneven", "empty") else None)
+    for part in torch.arange(rank, len(REAL), world).split(29):
+        monitor.update(REAL[part], real=True)
+    return monitor
+
+
+def numbers(results):
+    return {each.measure: [dict(each.values), dict(each.errors), dict(each.biases)] for each in results}
+
+
+def outcome(case, rank, world):
+    """What a case ends in on this rank."""
+    monitor = fed(case, rank, world)
+    if case == "killed" and rank == 1:
+        os._exit(9)
+    if case == "terms" and rank == 1:
+        monitor = Monitor(MEASURES, timeout=PATIENT, protocol="clean-fid")
+    if case in ("only-0", "only-1") and case != f"only-{rank}":
+        time.sleep(3 * TIMEOUT)
+        return {}
+    started = time.perf_counter()
+    try:
+        return {"numbers": numbers(monitor.compute())}
+    except GenEvalError as error:
+        seconds = time.perf_counter() - started
+        return {"error": type(error).__name__, "message": str(error), "seconds": seconds}
+
+
+def main(rank, world, store, out, *cases):
+    torch.set_num_threads(1)
+    address = f"file://{store}"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
+    found = {case: outcome(case, rank, world) for case in cases}
+    Path(out, f"{rank}.json").write_text(json.dumps(found))
+    os._exit(0)  # gloo's threads may wait for a rank that never comes
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

@@ -1,0 +1,131 @@
+"""A generator that trains under Lightning is measured as it goes, and training stops when nothing improves."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+
+from gen_eval import draws
+from gen_eval.errors import UsageError
+from gen_eval.evaluation import evaluate
+from gen_eval.monitor import Monitor
+from gen_eval.selection import Best
+
+lightning = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed")
+
+from gen_eval.integrations.lightning import EvaluateGenerator  # noqa: E402 (asks for Lightning)
+
+# What Lightning says of a trainer this small, and of libraries of its own.
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+EPOCHS, N = 3, 90
+
+
+class Toy(lightning.LightningModule):
+    """A generator of noise about a learnt brightness, fitted to the mean of the data."""
+
+    def __init__(self, rate=0.5):
+        super().__init__()
+        self.brightness = torch.nn.Parameter(torch.zeros(3))
+        self.rate = rate
+        self.modes = []
+
+    def sample(self, seeds):
+        self.modes.append((self.training, torch.is_grad_enabled()))
+        noise = draws.normal(seeds.cpu(), 3 * 64).view(-1, 3, 8, 8).float().to(self.device)
+        return (self.brightness[:, None, None] + 0.1 * noise).clamp(0, 1)
+
+    def training_step(self, batch, _):
+        (images,) = batch
+        return (self.brightness - images.mean((0, 2, 3))).square().sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), self.rate)
+
+
+@pytest.fixture(scope="module")
+def real():
+    return 0.5 + 0.1 * draws.normal(torch.arange(1000, 1100), 3 * 64).view(-1, 3, 8, 8).float()
+
+
+def fit(real, tmp_path, module, callback, epochs=EPOCHS):
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(real), batch_size=50)
+    trainer = lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=lightning.loggers.CSVLogger(tmp_path, version=""),
+        callbacks=[callback],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+    trainer.fit(module, data)
+    return trainer
+
+
+def logged(tmp_path):
+    (file,) = tmp_path.rglob("metrics.csv")
+    with file.open() as lines:
+        return [row for row in csv.DictReader(lines) if row.get("val/frechet:pixels")]
+
+
+def monitor_of(real, measures=("frechet:pixels", "kid:pixels"), **options):
+    levels = (real * 255 + 0.5).byte()
+    return Monitor(list(measures), reference=levels, value_range=(0, 1), device="cpu", **options)
+
+
+def test_each_epoch_logs_values_with_their_errors(real, tmp_path):
+    module = Toy()
+    callback = EvaluateGenerator(monitor_of(real), n=N, batch_size=40, prefix="val/")
+    fit(real, tmp_path, module, callback)
+    rows = logged(tmp_path)
+    assert len(rows) == EPOCHS
+    values = [float(row["val/frechet:pixels"]) for row in rows]
+    assert all(
+        float(row["val/frechet:pixels/error"]) > 0 and float(row["val/kid:pixels/error"]) > 0 for row in rows
+    )
+    assert values == sorted(values, reverse=True)  # brightness goes where the data is
+    assert set(module.modes) == {(False, False)}
+    assert module.training
+    # The last is that of an evaluation of the same images.
+    with torch.no_grad():
+        images = (module.sample(torch.arange(N)) * 255 + 0.5).byte()
+    (expected, _) = evaluate(
+        ["frechet:pixels", "kid:pixels"], generated=images, reference=(real * 255 + 0.5).byte(), device="cpu"
+    )
+    assert callback.results[0].value == pytest.approx(expected.value, rel=1e-9)
+    assert values[-1] == pytest.approx(expected.value, rel=1e-5)  # Lightning logs float32
+
+
+def test_training_stops_when_nothing_improves(real, tmp_path):
+    best = Best(patience=2, paired=True)
+    callback = EvaluateGenerator(monitor_of(real, ["frechet:pixels"]), n=N, best=best, offload=True)
+    trainer = fit(real, tmp_path, Toy(rate=0.0), callback, epochs=50)
+    assert trainer.current_epoch == 3
+    assert (best.label, best.waited, best.stop) == (0, 2, True)
+
+
+def test_only_every_so_many_epochs_and_by_a_sampler_of_ones_own(real, tmp_path):
+    calls = []
+
+    def sample(module, seeds):
+        calls.append(seeds.tolist())
+        return module.sample(seeds)
+
+    callback = EvaluateGenerator(
+        monitor_of(real, ["frechet:pixels"]), sample, n=60, seed=7, batch_size=60, every=2, prefix="val/"
+    )
+    fit(real, tmp_path, Toy(), callback)
+    assert calls == [list(range(7, 67))]
+    assert len(logged(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", ["n", "batch_size", "every"])
+def test_numbers_are_positive(name, real):
+    with pytest.raises(UsageError, match=f"{name} must be at least 1, found 0"):
+        EvaluateGenerator(monitor_of(real, ["frechet:pixels"]), **{name: 0})

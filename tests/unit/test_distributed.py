@@ -1,0 +1,99 @@
+"""Two processes on gloo: the result of one, and an end in bounded time where they do not meet."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+from gen_eval import distributed
+
+pytestmark = pytest.mark.skipif(
+    not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"
+)
+SCRIPT = Path(__file__).with_name("distributed_run.py")
+LIMIT = 300  # seconds that a busy machine may take to start two processes and end them
+
+
+def run(folder, *cases):
+    """By rank, what each case ended in; ``None`` of a rank that ended before."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(rank), "2", str(folder / "store"), str(folder), *cases],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        errors = [each.communicate(timeout=LIMIT)[1] for each in started]
+    finally:
+        for each in started:
+            each.kill()
+    files = [folder / f"{rank}.json" for rank in range(2)]
+    assert files[0].exists(), errors
+    return [json.loads(file.read_text()) if file.exists() else None for file in files]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """What each of two ranks found, one case after the other."""
+    return run(tmp_path_factory.mktemp("ranks"), "turns", "bounded", "uneven", "empty", "terms")
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """What one process finds, of a bounded sample and of all rows."""
+    script = runpy.run_path(str(SCRIPT))
+    return {case: script["numbers"](script["fed"](case, 0, 1).compute()) for case in ("turns", "bounded")}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for measure, groups in expected.items():
+        for mine, theirs in zip(found[measure], groups, strict=True):
+            largest = max(map(abs, theirs.values()), default=0)  # the spread of equal subsets is its rounding
+            assert mine == pytest.approx(theirs, rel=1e-9, abs=1e-12 * largest)
+
+
+@pytest.mark.parametrize("case", ["turns", "bounded", "uneven", "empty"])
+def test_every_rank_finds_what_one_process_does(case, alone, together):
+    for found in together:
+        assert_same(found[case]["numbers"], alone["bounded" if case == "bounded" else "turns"])
+
+
+def test_ranks_on_different_terms_are_refused(together):
+    for found in together:
+        assert found["terms"]["error"] == "IncomparableError"
+        assert "pil-bicubic" in found["terms"]["message"]
+
+
+@pytest.mark.parametrize("present", [0, 1])
+def test_a_rank_that_comes_alone_is_told_so_in_bounded_time(present, tmp_path):
+    found = run(tmp_path, f"only-{present}")[present][f"only-{present}"]
+    assert found["error"] == "DistributedError"
+    assert f"rank {present} of 2 came to Monitor.compute()" in found["message"]
+    assert "distributed=False" in found["message"]
+    assert found["seconds"] < 30  # of a timeout of 4, on a busy machine
+
+
+def test_a_killed_rank_ends_the_others(tmp_path):
+    survivor, killed = run(tmp_path, "killed")
+    assert killed is None
+    assert survivor["killed"]["error"] == "DistributedError"
+    assert survivor["killed"]["seconds"] < 30
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "store") == ["0.json"]
+
+
+def test_alone_nothing_changes_hands():
+    assert (distributed.rank(), distributed.world_size()) == (0, 1)
+    value = object()
+    assert distributed.all_gather(value, "a test", 1.0) == [value]
