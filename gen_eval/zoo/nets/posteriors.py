@@ -112,6 +112,8 @@ class InverseAutoregressive(PosteriorFlow):
 
     def forward(self, z: Tensor, context: Tensor, probe: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See :class:`PosteriorFlow`."""
+        if not len(z):  # zuko's sums have no shape then
+            return z, z.new_zeros(0)
         moved, log_det = self.steps(context).call_and_ladj(z)
         return moved, log_det
 
