@@ -272,16 +272,19 @@ class SampleStream:
 
     def put(self, rows: Tensor, index: Tensor) -> None:
         """Keep those of the ``[b, d]`` rows of images ``index`` that may belong to the sample."""
-        self._parts.append(Sample.of(rows, index, self._limit))
+        part = Sample.of(rows, index, self._limit)
+        if part.n or not self._parts:
+            self._parts.append(part)
         if self._limit is not None and sum(part.n for part in self._parts[1:]) > max(self._limit // 2, 1):
             self.finish()
 
     def finish(self) -> Sample:
         """The sample so far; more may come."""
         if len(self._parts) > 1:
-            held = [part for part in self._parts if part.n] or self._parts[:1]
-            rows, index = torch.cat([part.rows for part in held]), torch.cat([part.index for part in held])
-            self._parts = [Sample.of(rows, index, self._limit) if len(rows) else held[0]]
+            rows, index = (
+                torch.cat(each) for each in zip(*((p.rows, p.index) for p in self._parts), strict=True)
+            )
+            self._parts = [Sample.of(rows, index, self._limit)]
         return self._parts[0]
 
 
