@@ -101,11 +101,11 @@ class Energy:
         self, name: str, kind: Kind, modules: nn.ModuleDict, scaling: Mapping[str, Tensor]
     ) -> Sampler:
         """See :class:`gen_eval.zoo.task.Recipe`; a :class:`LearntEnergy`."""
-        energy: Unnormalised = modules[ENERGY]  # type: ignore[assignment]
+        energy: EnergyNet = modules[ENERGY]  # type: ignore[assignment]
         return LearntEnergy(name, Kind(kind.shape), energy, scaling, self)
 
 
-class Unnormalised(nn.Module):
+class EnergyNet(nn.Module):
     """f of samples as networks take them, and its slope."""
 
     def __init__(self, kind: Kind, recipe: Energy) -> None:
@@ -155,7 +155,7 @@ class _Task:
 
     def __init__(self, recipe: Energy, kind: Kind) -> None:
         self._kind, self._recipe = kind, recipe
-        self._energy = Unnormalised(kind, recipe)
+        self._energy = EnergyNet(kind, recipe)
         self.modules = nn.ModuleDict({ENERGY: self._energy})
         if recipe.starts == _PERSISTENT:
             self._chains = PersistentChains(recipe.chains, kind.shape, recipe.start_sd)
@@ -204,7 +204,7 @@ def eta_of(recipe: Energy, kind: Kind) -> float:
 class _Samples(Chain):
     """A chain, and of images the mean of clean ones given where it ends."""
 
-    def __init__(self, energy: Unnormalised, kind: Kind, recipe: Energy) -> None:
+    def __init__(self, energy: EnergyNet, kind: Kind, recipe: Energy) -> None:
         super().__init__(
             energy,
             kind.shape,
@@ -237,7 +237,7 @@ class LearntEnergy(Trained):
     """
 
     def __init__(
-        self, name: str, kind: Kind, energy: Unnormalised, scaling: Mapping[str, Tensor], recipe: Energy
+        self, name: str, kind: Kind, energy: EnergyNet, scaling: Mapping[str, Tensor], recipe: Energy
     ) -> None:
         super().__init__(name, kind, _Samples(energy, kind, recipe), scaling)
         self._energy = energy

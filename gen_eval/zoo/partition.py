@@ -48,7 +48,7 @@ def log_partition(
     """The logarithm of the integral of exp(f) over a box, by the trapezoidal rule.
 
     Of a smooth f that falls to nothing within the box its error vanishes faster than any power of the step
-    (Trefethen and Weideman 2014, SIAM Review 56:385, theorem 5.1). Gradients go through it in no way; ask f for them.
+    (Trefethen and Weideman 2014, SIAM Review 56:385, theorem 5.1). No gradient goes through it.
 
     Args:
         log_density: f, ``[n, d]`` float64 to ``[n]``.

@@ -15,7 +15,7 @@ ENERGIES = (
     Model(
         "ebm-cd",
         "the same, of vectors, by contrastive divergence: chains of training start at the data",
-        Energy(starts="data"),
+        Energy(starts="data", sampling_steps=200, width=128, rate=1e-3, batch=256, steps=1200),
         "Hinton 2002, Neural Computation 14:1771",
     ),
 )
