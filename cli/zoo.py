@@ -72,7 +72,7 @@ def _data_of(recipe: Recipe) -> str:
     from gen_eval.zoo.task import Kind
 
     found = []
-    for what, shape in (("images", (1, 8, 8)), ("vectors", (2,))):
+    for what, shape in (("images", (1, 28, 28)), ("vectors", (2,))):
         scaling = {"mean": torch.zeros(shape), "sd": torch.ones(shape)}
         for labels, classes in (("", ()), (" with labels", _CLASSES)):
             kind = Kind(shape, classes)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     "--seed", type=SEED, default=0, show_default=True, help="Of the noise between levels, or of bits."
 )
 @click.option("--draws", type=click.IntRange(1), help="K of a lower bound; by default the generator's own.")
+@click.option(
+    "--solver",
+    help="Of densities along a differential equation, such as dopri5:1e-3 or rk4:20; by default the generator's own.",
+)
 @click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one.")
 @click.option("--skip-corrupt", is_flag=True, help="Leave image files that do not decode out.")
 @click.option("--offline", is_flag=True, default=None, help="Never touch the network.")
@@ -38,6 +42,7 @@ def likelihood(
     n: int | None,
     seed: int,
     draws: int | None,
+    solver: str | None,
     device: str | None,
     skip_corrupt: bool,
     offline: bool | None,
@@ -58,7 +63,7 @@ def likelihood(
     from .console import progress_bar
 
     place = pick_device(device)
-    samplers: list[Any] = [_with_density(open_sampler(name, place), draws) for name in names]
+    samplers: list[Any] = [_with_density(open_sampler(name, place), draws, solver) for name in names]
     with progress_bar() as progress:
         of_a_world = n if source in WORLDS else None
         data = open_training_data(source, None, of_a_world, skip_corrupt, offline, progress, first=0)
@@ -70,12 +75,14 @@ def likelihood(
     report(likelihoods, as_json)
 
 
-def _with_density(sampler: Sampler, draws: int | None) -> Sampler:
-    """A generator that has a likelihood, set to so many draws.
+def _with_density(sampler: Sampler, draws: int | None, solver: str | None) -> Sampler:
+    """A generator that has a likelihood, set to so many draws and to a solver.
 
     Raises:
-        UsageError: if it has none, or none that takes draws.
+        UsageError: if it has none, or none that takes draws or a solver.
     """
+    from gen_eval.zoo.ode import Solver
+
     if not hasattr(sampler, "log_prob"):
         raise UsageError(
             f"{sampler.name} has no likelihood: `geneval zoo list` shows the models that have one"
@@ -84,4 +91,10 @@ def _with_density(sampler: Sampler, draws: int | None) -> Sampler:
         if not hasattr(sampler, "draws"):
             raise UsageError(f"--draws is for lower bounds; the likelihood of {sampler.name} takes none")
         sampler.draws = draws
+    if solver is not None:
+        if getattr(sampler, "solver", None) is None:
+            raise UsageError(
+                f"--solver is for densities along differential equations; that of {sampler.name} takes none"
+            )
+        sampler.solver = Solver.of(solver)  # type: ignore[attr-defined]
     return sampler

@@ -54,8 +54,9 @@ KINDS = {
 class Density(Protocol):
     """A model with a likelihood.
 
-    It may also have a ``name``; ``draws``, the K that its bound is made of; and ``dequantization``, the row of
-    :data:`DEQUANTIZATIONS` that it takes, as a model of levels does.
+    It may also have a ``name``; ``draws``, the K that its bound is made of; ``dequantization``, the row of
+    :data:`DEQUANTIZATIONS` that it takes, as a model of levels does; and ``density_evaluations``, how often its network
+    ran for the last call, where that is as a solver chose.
 
     Attributes:
         bound: a row of :data:`KINDS`.
@@ -122,7 +123,8 @@ class Likelihood:
         data: which images.
         values: ``nll`` in nats per image and ``bits_per_dim``; lower is better. Densities are over pixels whose levels
             are 1 apart. Of log-weights also ``effective_draws`` and ``error_of_draws``, as
-            :func:`~gen_eval.metrics.likelihood.iwae` says.
+            :func:`~gen_eval.metrics.likelihood.iwae` says; along differential equations ``evaluations`` of the
+            network for a batch.
         errors: the standard errors of both over images, draws included.
         per_image: the log-likelihood of each image, ``[n]`` float64 in nats.
         bounds: of log-weights, by number of draws: the ``nll`` that fewer draws give, and its standard error.
@@ -358,10 +360,18 @@ def evaluate_likelihood(
         raise UsageError(
             f"vectors have no levels to fill between: '{rule}' is for images, vectors take 'none'"
         )
-    log_probs, dims, data = _pass(
-        lambda x: _log_probs(model, called, x.to(device)), batches, source.name, len(source), progress
-    )
-    return Likelihood.of(log_probs, replace(terms, dims=dims), data, model=called)
+    asked: list[int] = []
+
+    def log_prob(x: Tensor) -> Tensor:
+        found = _log_probs(model, called, x.to(device))
+        asked.append(getattr(model, "density_evaluations", 0))
+        return found
+
+    log_probs, dims, data = _pass(log_prob, batches, source.name, len(source), progress)
+    found = Likelihood.of(log_probs, replace(terms, dims=dims), data, model=called)
+    if not any(asked):
+        return found
+    return replace(found, values={**found.values, "evaluations": sum(asked) / len(asked)})
 
 
 def _pass(

@@ -21,7 +21,7 @@ def test_the_python_blocks_run(capsys):
     except FetchError as error:
         pytest.skip(str(error))
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)

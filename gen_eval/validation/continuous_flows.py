@@ -144,7 +144,7 @@ def _tolerances() -> Sequence[float]:
             solver = Solver("dopri5", rtol=tolerance, atol=tolerance)
             net = _net(field, solver)
             latent, log_det = net.to_latent(x)
-            evaluations.append(net.evaluations)
+            evaluations.append(net.density_evaluations)
             densities.append(float((log_det - exact).abs().max()))
             returns.append(float((solve(field, latent, 0.0, 1.0, solver).state - x).abs().max()))
     return (

@@ -90,7 +90,7 @@ ISING = (
     Check(
         "ising-three-by-three",
         "The likeliest of all images is the true one; Gibbs sampling and exact draws have the exact marginals.",
-        (),
+        ("ising",),
         "quick",
         (
             near(0.0, 0.0, "wrong pixels, all images"),
@@ -106,7 +106,7 @@ ISING = (
     Check(
         "ising-minimum-cut",
         "A minimum cut is the likeliest of all images of small boards; on a large one annealing comes as far.",
-        (),
+        ("ising",),
         "quick",
         (
             near(0.0, 1e-6, "f of cuts"),

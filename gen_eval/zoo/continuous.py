@@ -123,9 +123,6 @@ class ContinuousNet(FlowNet):
         training: the solver of ``to_latent`` in training.
         density: the same in evaluation.
         sampling: the solver of ``from_latent``.
-
-    Attributes:
-        evaluations: how often the last solve asked for the field; by then, without what a backward pass adds.
     """
 
     def __init__(
@@ -143,9 +140,9 @@ class ContinuousNet(FlowNet):
         super().__init__()
         self.field = field
         self.first = Chain([Scale(math.prod(shape), by_data=True)] if actnorm else [])
-        self.evaluations = 0
         self._shape, self._probe, self._exact = shape, probe, exact
-        self._training, self._density, self._sampling = training, density, sampling
+        self.solver: Solver = density
+        self._training, self._sampling = training, sampling
 
     @property
     def probe(self) -> str | None:
@@ -164,10 +161,10 @@ class ContinuousNet(FlowNet):
             expected = "none" if self.probe is None else f"one of {self.probe} numbers, [b, d]"
             raise UsageError(f"traces in {self._mode} take a probe: {expected}; found {found}")
         rows, log_scale = self.first(x.flatten(1))
-        solver = self._training if self.training else self._density
+        solver = self._training if self.training else self.solver
         start = rows, x.new_zeros(len(x))
         solution = solve(_WithTrace(self.field, probe), start, DATA, LATENT, solver)
-        self.evaluations = solution.evaluations
+        self.density_evaluations = solution.evaluations
         z, log_det = solution.state
         return z, log_scale + log_det
 

@@ -25,6 +25,7 @@ from gen_eval.zoo.observations import (
     TrainedDensity,
     normal_of_content,
     observed,
+    require_rows,
     standard_normal,
     to_batch,
     to_probe,
@@ -331,13 +332,9 @@ class NoisyScores(Trained):
             as x, in units of x.
 
         Raises:
-            UsageError: if x is of another shape, or sigma is not above 0.
+            UsageError: if x is of another shape or not finite, or sigma is not above 0.
         """
-        if x.shape[1:] != self.shape or not x.is_floating_point():
-            raise UsageError(
-                f"{self.name} has a score of floating point [b, {', '.join(map(str, self.shape))}], "
-                f"found {x.dtype} {list(x.shape)}"
-            )
+        require_rows(x, self, "a score")
         if sigma is not None and not 0 < sigma < math.inf:
             raise UsageError(f"a level of noise is above 0 and finite, found {sigma:g}")
         sd = 0.5 if self.kind.images else self._scaling["sd"].to(self._device)
@@ -354,11 +351,17 @@ class FlowOfNoise(NoisyScores, TrainedDensity):
     The density is that of the ODE as it stands at the smallest level of noise, from where one step of denoising is
     left to a sample: of data with so much noise. Vectors have the trace of the ODE worked out; of images it is
     estimated with signs drawn by a hash of x itself, so ``log_prob`` is unbiased.
+
+    Attributes:
+        solver: of the ODE of densities; it may be set.
+        density_evaluations: how often the network ran for the last batch of densities.
     """
 
     def __init__(self, name: str, kind: Kind, model: Denoiser, scaling: Mapping[str, Tensor]) -> None:
         super().__init__(name, kind, model, scaling)
         self.bound = "unbiased" if kind.images else "exact"
+        self.solver = Solver.of(model.recipe.density)
+        self.density_evaluations = 0
 
     def log_prob(self, x: Tensor) -> Tensor:
         """See :class:`~gen_eval.zoo.observations.TrainedDensity`."""
@@ -368,13 +371,18 @@ class FlowOfNoise(NoisyScores, TrainedDensity):
             dims = self._model.latent_dim
             probe = to_probe(normal_of_content(x, dims), "rademacher").to(state)
             state, log_volume = 2 * state - 1, -dims * math.log(2)
+        self.density_evaluations = 0
         found = ode_log_prob(
-            lambda x, sigma: self._model.denoised(x.float(), sigma).double(),
+            self._denoised,
             state,
             probe,
             largest=recipe.largest,
             smallest=recipe.smallest,
             data_sd=self._model.data_sd,
-            solver=Solver.of(recipe.density),
+            solver=self.solver,
         )
         return (found - log_volume).to(x.device)
+
+    def _denoised(self, x: Tensor, sigma: float) -> Tensor:
+        self.density_evaluations += 1
+        return self._model.denoised(x.float(), sigma).double()

@@ -18,7 +18,7 @@ from gen_eval.zoo.chains import Chain
 from gen_eval.zoo.langevin import langevin
 from gen_eval.zoo.nets.energies import energy_net
 from gen_eval.zoo.numbers import require_positive, require_whole
-from gen_eval.zoo.observations import observed, standard_normal, to_batch
+from gen_eval.zoo.observations import observed, require_rows, standard_normal, to_batch
 from gen_eval.zoo.sampler import Sampler
 from gen_eval.zoo.task import Batch, Kind, Player, Task
 from gen_eval.zoo.trained import Trained
@@ -253,7 +253,7 @@ class LearntEnergy(Trained):
             ``[b]`` float64, in nats, on the device of x.
 
         Raises:
-            UsageError: if x is of another shape.
+            UsageError: if x is of another shape, or not finite.
         """
         taken, _ = self._taken(x)
         with torch.no_grad():
@@ -264,7 +264,7 @@ class LearntEnergy(Trained):
         """log p(x) / p(y), in which the constant cancels: two sets of as many rows to ``[b]`` float64, in nats.
 
         Raises:
-            UsageError: if one is of another shape.
+            UsageError: if one is of another shape, or not finite.
         """
         return self.unnormalised_log_prob(x) - self.unnormalised_log_prob(y)
 
@@ -272,7 +272,7 @@ class LearntEnergy(Trained):
         """The gradient of the log-density, as x, in units of x: of pixels in [0, 1] or of vectors not standardised.
 
         Raises:
-            UsageError: if x is of another shape.
+            UsageError: if x is of another shape, or not finite.
         """
         taken, unit = self._taken(x)
         return self._energy.score(taken).to(x) / unit.to(x)
@@ -281,13 +281,9 @@ class LearntEnergy(Trained):
         """As the network takes them, of its type, and how long its unit is, of x.
 
         Raises:
-            UsageError: if x is of another shape.
+            UsageError: if x is of another shape, or not finite.
         """
-        if x.shape[1:] != self.shape or not x.is_floating_point():
-            raise UsageError(
-                f"{self.name} has an energy of floating point [b, {', '.join(map(str, self.shape))}], "
-                f"found {x.dtype} {list(x.shape)}"
-            )
+        require_rows(x, self, "an energy")
         half = torch.tensor(0.5)
         mean, unit = (half, half) if self.kind.images else (self._scaling["mean"], self._scaling["sd"])
         return ((x - mean.to(x)) / unit.to(x)).to(self._device, self._dtype), unit

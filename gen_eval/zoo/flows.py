@@ -26,6 +26,7 @@ from gen_eval.zoo.observations import (
     to_batch,
     to_probe,
 )
+from gen_eval.zoo.ode import Solver
 from gen_eval.zoo.sampler import CONTENT, Sampler
 from gen_eval.zoo.task import Batch, Kind, Player, Task
 
@@ -39,7 +40,14 @@ class FlowNet(nn.Module, ABC):
     Attributes:
         probe: what a stochastic estimate of the log-determinant is made with: ``"gaussian"`` or ``"rademacher"``;
             ``None`` where it is exact. A network may estimate in training and be exact in evaluation.
+        evaluations: how often the last :meth:`from_latent` asked for a vector field, where there is one.
+        density_evaluations: how often the last :meth:`to_latent` did, by then: a backward pass may ask again.
+        solver: of :meth:`to_latent` in evaluation, where there is a field; it may be set.
     """
+
+    evaluations: int = 0
+    density_evaluations: int = 0
+    solver: Solver | None = None
 
     @property
     def probe(self) -> str | None:
@@ -181,6 +189,25 @@ class FlowSampler(TrainedDensity):
         super().__init__(name, kind, model, scaling, truncation=TEMPERATURE)
         self._model = model
         self.bound = "exact" if model.net.probe is None else "unbiased"
+
+    @property
+    def evaluations(self) -> int:
+        """How often the field was asked, of a continuous flow, for the last batch of samples; 0 of layers."""
+        return self._model.net.evaluations
+
+    @property
+    def density_evaluations(self) -> int:
+        """The same for the last batch of densities."""
+        return self._model.net.density_evaluations
+
+    @property
+    def solver(self) -> Solver | None:
+        """What densities of a continuous flow are solved by, which may be set; ``None`` of layers."""
+        return self._model.net.solver
+
+    @solver.setter
+    def solver(self, solver: Solver) -> None:
+        self._model.net.solver = solver
 
     def latent(self, seeds: Tensor, truncation: float | None = None) -> Tensor:
         """int64 ``[b]`` to ``[b, d]`` float32.

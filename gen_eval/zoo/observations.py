@@ -66,6 +66,30 @@ def to_probe(normal: Tensor, wanted: str) -> Tensor:
     return normal if wanted == "gaussian" else torch.where(normal < 0, -1.0, 1.0).to(normal)
 
 
+def require_rows(x: Tensor, of: Trained, what: str) -> None:
+    """Refuse what a generator cannot tell its density, score or energy of.
+
+    Args:
+        x: ``[b, *shape]``.
+        of: the generator.
+        what: which of them.
+
+    Raises:
+        UsageError: if x is of another shape, no floating point, or holds NaN or infinity.
+    """
+    if x.shape[1:] != of.shape or not x.is_floating_point():
+        raise UsageError(
+            f"{of.name} has {what} of floating point [b, {', '.join(map(str, of.shape))}], "
+            f"found {x.dtype} {list(x.shape)}"
+        )
+    if not bool(x.isfinite().all()):
+        bad = ~x.flatten(1).isfinite().all(1)
+        raise UsageError(
+            f"{of.name} has {what} of finite numbers, found NaN or infinity in {int(bad.sum())} of {len(x)} rows "
+            f"(first: row {int(bad.nonzero()[0])})"
+        )
+
+
 class TrainedDensity(Trained):
     """A trained generator that tells how likely x is; see :class:`gen_eval.likelihood.Density`.
 
@@ -89,20 +113,16 @@ class TrainedDensity(Trained):
             ``[b]`` float64, in nats, on the device of x.
 
         Raises:
-            UsageError: if x is of another shape, leaves [0, 1], or is not binary where it has to be.
+            UsageError: if x is of another shape or not finite, leaves [0, 1], or is not binary where it has to be.
         """
 
     def _observations(self, x: Tensor) -> tuple[Tensor, float]:
         """As the networks take them, of their type, and the logarithm of what that does to a volume.
 
         Raises:
-            UsageError: if x is of another shape, leaves [0, 1], or is not binary where it has to be.
+            UsageError: if x is of another shape or not finite, leaves [0, 1], or is not binary where it has to be.
         """
-        if x.shape[1:] != self.shape or not x.is_floating_point():
-            raise UsageError(
-                f"{self.name} has a density of floating point [b, {', '.join(map(str, self.shape))}], "
-                f"found {x.dtype} {list(x.shape)}"
-            )
+        require_rows(x, self, "a density")
         if not self.kind.images:
             mean, sd = (self._scaling[key].to(x) for key in ("mean", "sd"))
             volume = float(self._scaling["sd"].double().log().sum())

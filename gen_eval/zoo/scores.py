@@ -15,7 +15,7 @@ from gen_eval.errors import UnknownName, UsageError
 from gen_eval.zoo.chains import Chain
 from gen_eval.zoo.langevin import Score
 from gen_eval.zoo.numbers import require_positive, require_whole
-from gen_eval.zoo.observations import standard_normal, to_probe
+from gen_eval.zoo.observations import require_rows, standard_normal, to_probe
 from gen_eval.zoo.sampler import Sampler
 from gen_eval.zoo.score_matching import denoising, exact, sliced, sliced_vr
 from gen_eval.zoo.task import Batch, Kind, Player, Task
@@ -164,15 +164,15 @@ class LearntScore(Trained):
         self._net, self.evaluations = net, steps
 
     def score(self, x: Tensor) -> Tensor:
-        """The gradient of the log-density, vectors ``[b, d]`` not standardised to the same, per unit of each.
+        """The gradient of the log-density, as x and per unit of it; of data with noise where it was learnt with some.
+
+        Args:
+            x: vectors ``[b, d]``, not standardised.
 
         Raises:
-            UsageError: if x is of another shape.
+            UsageError: if x is of another shape, or not finite.
         """
-        if x.shape[1:] != self.shape or not x.is_floating_point():
-            raise UsageError(
-                f"{self.name} has a score of floating point [b, {self.shape[0]}], found {x.dtype} {list(x.shape)}"
-            )
+        require_rows(x, self, "a score")
         mean, sd = (self._scaling[key].to(x) for key in ("mean", "sd"))
         with torch.no_grad():
             found = self._net.score(((x - mean) / sd).to(self._device, self._dtype))

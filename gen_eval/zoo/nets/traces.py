@@ -43,7 +43,8 @@ def _products(field: Field, t: Tensor, x: Tensor, probes: Tensor, *, batched: bo
     """Velocities, and products of probes ``[b, d]``, or of several if batched ``[k, b, d]``, with the Jacobian."""
     learning = torch.is_grad_enabled()
     with torch.enable_grad():
-        x = x if x.requires_grad else x.detach().requires_grad_()
+        # Where nothing is learnt, as in the adjoint method's way there, x may still hang on what came before.
+        x = x if learning and x.requires_grad else x.detach().requires_grad_()
         v = field(t, x)
         (products,) = torch.autograd.grad(v, x, probes, create_graph=learning, is_grads_batched=batched)
     return (v, products) if learning else (v.detach(), products)

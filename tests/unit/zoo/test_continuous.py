@@ -14,6 +14,7 @@ from gen_eval.zoo.continuous import FIELDS, ContinuousFlow
 from gen_eval.zoo.flows import FLOW
 from gen_eval.zoo.nets.fields import Planar, dense
 from gen_eval.zoo.nets.traces import exact_trace, hutchinson
+from gen_eval.zoo.ode import Solver
 from gen_eval.zoo.task import Batch, Kind
 
 DIGITS, POINTS = Kind((1, 4, 4)), Kind((2,))
@@ -160,10 +161,13 @@ def test_the_loss_falls(kind, recipe):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_both_ways_to_learn_give_one_gradient():
+@pytest.mark.parametrize("actnorm", [False, True])
+@pytest.mark.parametrize("probe", ["gaussian", "rademacher"])
+def test_both_ways_to_learn_give_one_gradient(actnorm, probe):
     gradients = []
     for adjoint in (False, True):
-        task, _ = built(replace(SMALL, training="rk4:40", adjoint=adjoint))
+        recipe = replace(SMALL, training="rk4:40", adjoint=adjoint, actnorm=actnorm, probe=probe)
+        task, _ = built(recipe)
         task.modules.train()
         loss, _ = task.players[0].loss(Batch(points(), None), source())
         loss.backward()
@@ -218,7 +222,18 @@ def test_the_density_integrates_to_one(recipe):
     density = sampler.log_prob(torch.cartesian_prod(*axes)).exp()
     assert density.dtype == torch.float64
     assert float(density.sum() * cell) == pytest.approx(1, abs=1e-3)
-    assert sampler.network.net.evaluations > 10
+    assert sampler.density_evaluations > 10
+
+
+def test_a_looser_solver_of_densities_asks_less():
+    _, sampler = built(SMALL)
+    x, asked = points(), {}
+    for text in ("dopri5:1e-2", "dopri5:1e-8", "euler:7"):
+        sampler.solver = Solver.of(text)
+        sampler.log_prob(x)
+        asked[text] = sampler.density_evaluations
+    assert asked["euler:7"] == 7
+    assert asked["dopri5:1e-2"] < asked["dopri5:1e-8"]
 
 
 @pytest.mark.parametrize(("kind", "drawn"), [(DIGITS, pixels), (POINTS, points)], ids=["images", "vectors"])
@@ -246,7 +261,7 @@ def test_samples_lead_back_to_their_latents(kind, exact_dims):
     inside = ((samples > 1) & (samples < 254)).flatten(1).all(1) if kind.images else torch.ones(20).bool()
     assert int(inside.sum()) > 5  # others were cut at black and white
     torch.testing.assert_close(back[inside], latents[inside], rtol=0, atol=2e-3)
-    assert sampler.network.net.evaluations > 10
+    assert sampler.evaluations == 80  # four to a step of rk4
 
 
 def test_estimates_are_right_on_average():
