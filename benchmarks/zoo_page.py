@@ -1,4 +1,4 @@
-"""Makes docs/zoo.md of what zoo.py recorded in results/; of a model that was measured twice, the later counts.
+"""Makes docs/zoo.md of what zoo.py recorded in results/, a section for each record and dataset.
 
 python benchmarks/zoo_page.py
 """
@@ -14,6 +14,10 @@ from scipy.stats import spearmanr
 from zoo_records import Bound, Entry, Truncated, files, machine, read
 
 PAGE = Path(__file__).parents[1] / "docs" / "zoo.md"
+TITLES = {
+    "gans": "GANs and autoencoders",
+    "densities": "flows, autoregression, scores and energies",
+}  # of what zoo.py recorded
 SIGNS = {"exact": "", "lower": "≤ ", "unbiased": "≈ "}  # before bits per dimension, by kind of likelihood
 # Bits per dimension of MNIST in table 2 of Grathwohl et al. 2019, arXiv:1810.01367.
 PUBLISHED = {"realnvp": "1.06", "glow": "1.05", "ffjord-conv": "0.99 (1.05 of a single flow)"}
@@ -24,18 +28,25 @@ PUBLISHED_BOUNDS = {"vae-iaf": "84.20 ± 0.17", "vae-sylvester": "83.32 ± 0.06"
 def main() -> None:
     truncated, binary = files("zoo-truncation-*.csv"), files("zoo-binary-*.csv")
     measured = [path for path in files("zoo-*.csv") if path not in (*truncated, *binary)]
-    entries = {(each.data, each.model): each for path in measured for each in read(path, Entry)}
-    points = {
-        (each.data, each.model, each.truncation): each for path in truncated for each in read(path, Truncated)
-    }
-    bounds = {(each.data, each.model): each for path in binary for each in read(path, Bound)}
+    points = [each for path in truncated for each in read(path, Truncated)]
+    bounds = [each for path in binary for each in read(path, Bound)]
     parts = [head(measured)]
-    for data in dict.fromkeys(each.data for each in entries.values()):
-        of_data = sorted((each for each in entries.values() if each.data == data), key=lambda each: each.fid)
-        parts.append(section(data, of_data, [each for each in points.values() if each.data == data]))
-        if bounded := [each for each in bounds.values() if each.data == data]:
-            parts.append(posteriors(data, bounded))
+    for path in measured:
+        entries = sorted(read(path, Entry), key=lambda each: each.fid)
+        for data in sorted({each.data for each in entries}, reverse=True):
+            models = [each for each in entries if each.data == data]
+            parts.append(section(data, record_of(path), models))
+            for model in (each.model for each in models):
+                if swept := [each for each in points if (each.data, each.model) == (data, model)]:
+                    parts.append(truncations(model, swept))
+    for data, of_data in itertools.groupby(bounds, key=lambda each: each.data):
+        parts.append(posteriors(data, list(of_data)))
     PAGE.write_text("\n".join(parts), encoding="utf-8")
+
+
+def record_of(path: Path) -> str:
+    """What a recorded part of the zoo is called: the file's name without its head, device and date."""
+    return path.stem.removeprefix("zoo-").rsplit("-", 4)[0]
 
 
 def head(measured: Sequence[Path]) -> str:
@@ -56,31 +67,24 @@ levels: at most so many (≤) of a lower bound, about so many (≈) of an estima
 """
 
 
-def section(data: str, entries: Sequence[Entry], points: Sequence[Truncated]) -> str:
-    """All that is known of one dataset; entries by FID."""
+def section(data: str, record: str, entries: Sequence[Entry]) -> str:
+    """One recorded part of the zoo on one dataset; entries by FID."""
     some = entries[0]
     lines = [
-        f"## {data}",
+        f"## {data}: {TITLES.get(record, record)}",
         "",
         f"{some.n:,} samples of each model, and as many held-out images, against the first {some.reference_n:,} "
-        "training images.",
+        "training images. FID depends on both numbers, so tables of others do not compare.",
         "",
         *table(entries),
         "",
         order(entries),
         "",
-        *pictures(data),
+        f"![samples](zoo/{record}/{data}.png)",
+        "",
         *likelihoods(data, entries),
     ]
-    for model, of_model in itertools.groupby(points, key=lambda each: each.model):
-        lines += truncations(model, list(of_model))
     return "\n".join(lines)
-
-
-def pictures(data: str) -> list[str]:
-    """Samples of each recorded part of the zoo, and an empty line after each."""
-    found = sorted((PAGE.parent / "zoo").glob(f"*/{data}.png"))
-    return [f"![samples]({path.relative_to(PAGE.parent)})\n" for path in found]
 
 
 def table(entries: Sequence[Entry]) -> list[str]:
@@ -193,7 +197,7 @@ def posteriors(data: str, bounds: Sequence[Bound]) -> str:
     return "\n".join(lines)
 
 
-def truncations(model: str, points: Sequence[Truncated]) -> list[str]:
+def truncations(model: str, points: Sequence[Truncated]) -> str:
     """A model's precision, recall and FID along truncations."""
     lines = [
         f"Truncation of {model}, {points[0].n:,} samples, so FID is above that of the table:",
@@ -204,7 +208,7 @@ def truncations(model: str, points: Sequence[Truncated]) -> list[str]:
     for value, digits in (("precision", 3), ("recall", 3), ("fid", 1)):
         cells = (pair(getattr(each, value), getattr(each, f"{value}_error"), digits) for each in points)
         lines.append(f"| {value} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 RESULTS = Path(__file__).parent / "results"
 HELD_OUT = "held-out real"
-Record = TypeVar("Record", bound="Entry | Truncated | Bound")
+Record = TypeVar("Record", bound="Entry | Truncated | Bound | Tolerance")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,19 @@ class Bound:
     nll_error: float
     difference: float
     difference_error: float
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """One solver of a continuous flow of the ring: what it asks, and how far off it is."""
+
+    model: str
+    solver: str
+    n: int
+    evaluations: int
+    nll: float  # by a far tighter solver, nats a point
+    density_error: float  # mean absolute error of log-densities
+    round_trip: float  # mean distance to data and back
 
 
 def files(pattern: str) -> list[Path]:

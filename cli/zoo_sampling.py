@@ -87,7 +87,9 @@ def sample(
         raise UsageError(f"cannot write {out}: {error}") from error
     what = "images" if len(sampler.shape) == 3 else "vectors"
     size = " x ".join(map(str, sampler.shape[1:] or sampler.shape))
-    click.echo(f"{out}  {n:,} {what} of {size}, seeds {seed} to {seed + n - 1}")
+    asked = getattr(sampler, "evaluations", 0)  # of what goes step by step: along an equation, or a chain
+    cost = f", {asked} evaluations of the network each" if asked else ""
+    click.echo(f"{out}  {n:,} {what} of {size}, seeds {seed} to {seed + n - 1}{cost}")
 
 
 def read_labels(text: str | None, sampler: Sampler, n: int) -> Tensor | None:

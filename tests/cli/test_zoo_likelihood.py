@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gen_eval.zoo import WORLDS, train
+from gen_eval.zoo.continuous import ContinuousFlow
 from gen_eval.zoo.data import open_data
 from gen_eval.zoo.task import Model
 from gen_eval.zoo.variational import Variational
@@ -62,11 +63,29 @@ def test_a_bound_says_what_it_is_and_how_many_draws_it_took(run, images, autoenc
     assert "claimed" not in done.out
 
 
+def test_an_equation_is_solved_as_asked_and_tells_its_cost(run, tmp_path):
+    model = Model("ffjord", "", ContinuousFlow(width=8, batch=8), "")
+    points = open_data(np.random.default_rng(0).normal(size=(30, 2)))
+    train(model, points, steps=2, device="cpu", out=tmp_path / "flow.safetensors")
+    np.save(tmp_path / "points.npy", np.random.default_rng(1).normal(size=(30, 2)))
+    for solver, evaluations in (("rk4:3", 12), ("euler:5", 5)):
+        done = run(
+            *("zoo", "likelihood", tmp_path / "points.npy", tmp_path / "flow.safetensors"),
+            *("--solver", solver, "--json"),
+        )
+        (found,) = lines(done)
+        assert found["values"]["evaluations"] == evaluations
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("ring8", "vae-mnist"), "has no likelihood"),
         (("ring8", "gaussian", "--draws", "3"), "--draws is for lower bounds"),
+        (
+            ("ring8", "gaussian", "--solver", "rk4:3"),
+            "--solver is for densities along differential equations",
+        ),
         (("ring8", "nobody"), "nobody"),
         (("nothing", "ring8"), "nothing"),
     ],

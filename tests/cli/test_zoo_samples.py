@@ -75,6 +75,11 @@ def test_a_folder_has_a_file_a_seed_below_its_class(run, generator, tmp_path):
     assert sorted(read_labels("folders", images).of) == sorted(folders)
 
 
+def test_what_goes_step_by_step_tells_its_cost(run, tmp_path):
+    done = run("zoo", "sample", "edm-mnist", "-n", 2, "-o", tmp_path / "a.npy")
+    assert done.out.strip().endswith("seeds 0 to 1, 35 evaluations of the network each"), done
+
+
 def test_the_seed_alone_says_what_an_image_is(run, generator, tmp_path):
     for n, seed in ((5, 0), (2, 3)):
         run("zoo", "sample", generator, "-n", n, "--seed", seed, "-o", tmp_path / f"{n}")
