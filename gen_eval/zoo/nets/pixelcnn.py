@@ -3,6 +3,9 @@
 van den Oord et al. 2016, arXiv:1606.05328. Two stacks of convolutions see what came before a pixel: one the rows above,
 the other these and what lies to the left. Both are causal by where they are padded, and by their first inputs, which
 are the image moved on by a row and by a column. The channels of a pixel follow one another in the last layers.
+
+Apart from the paper, later kernels are dilated (van den Oord et al. 2016, arXiv:1609.03499, section 2.1), so that few
+layers see far, and beside its numbers an input says where in the image it lies: digits have a place.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from torch.nn import functional as F
 
 from gen_eval.zoo import logistics
 
-_FIRST, _LATER = (3, 7, 3), (2, 3, 2)  # rows, columns and numbers to the left that a layer's kernels span
+_FIRST, _LATER = (3, 7, 3), (2, 3, 2)  # rows, columns and numbers to the left that a layer's kernels take
+_DILATIONS = (1, 2, 4)  # of the later layers, in turn
+_PLACE = 3  # numbers that say where a pixel lies
 _LOG_SCALE = -2.0  # of components at first
 _QUIET = 0.3  # the factor of the weights of the last layer
 
@@ -26,19 +31,20 @@ class GatedLayer(nn.Module):
     Args:
         inputs: channels of both stacks before it.
         width: channels of both after it.
-        spans: rows and columns of the kernel of the rows above, and numbers of that to the left.
+        takes: rows and columns of the kernel of the rows above, and numbers of that to the left.
+        dilation: how far apart these are.
     """
 
-    def __init__(self, inputs: int, width: int, spans: tuple[int, int, int]) -> None:
+    def __init__(self, inputs: int, width: int, takes: tuple[int, int, int], dilation: int = 1) -> None:
         super().__init__()
-        rows, columns, left = spans
+        rows, columns, left = takes
         self.inputs = inputs
-        self.top, self.side, self.left = rows - 1, columns // 2, left - 1
-        self.above = nn.Conv2d(inputs, 2 * width, (rows, columns))
+        self.top, self.side, self.left = (dilation * each for each in (rows - 1, columns // 2, left - 1))
+        self.above = nn.Conv2d(inputs, 2 * width, (rows, columns), dilation=dilation)
         self.across = nn.Conv2d(2 * width, 2 * width, 1)
-        self.beside = nn.Conv2d(inputs, 2 * width, (1, left))
+        self.beside = nn.Conv2d(inputs, 2 * width, (1, left), dilation=dilation)
         self.out = nn.Conv2d(width, width, 1)
-        self._residual = inputs == width
+        self._dilation, self._residual = dilation, inputs == width
 
     def forward(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Both stacks ``[b, inputs, height, width]`` to the same of so many channels."""
@@ -51,7 +57,7 @@ class GatedLayer(nn.Module):
 
         Products of matrices take a fifth of the time of convolutions whose maps are single places.
         """
-        out = _product(gated(_product(h.flatten(1), self.beside) + across), self.out)
+        out = _product(gated(_product(h[..., :: self._dilation].flatten(1), self.beside) + across), self.out)
         return h[..., -1] + out if self._residual else out
 
 
@@ -79,6 +85,7 @@ class PixelCNN(nn.Module):
 
     noise_dim = 0
     seen: Tensor
+    places: Tensor
 
     def __init__(
         self, shape: tuple[int, ...], levels: int, *, width: int, layers: int, components: int
@@ -86,8 +93,11 @@ class PixelCNN(nn.Module):
         super().__init__()
         channels = shape[0]
         self.latent_dim, self.shape, self.levels = math.prod(shape), shape, levels
-        later = [GatedLayer(width, width, _LATER) for _ in range(layers - 1)]
-        self.layers = nn.ModuleList([GatedLayer(channels + 1, width, _FIRST), *later])
+        later = [
+            GatedLayer(width, width, _LATER, _DILATIONS[at % len(_DILATIONS)]) for at in range(layers - 1)
+        ]
+        self.layers = nn.ModuleList([GatedLayer(channels + _PLACE, width, _FIRST), *later])
+        self.register_buffer("places", _places(*shape[1:]), persistent=False)
         self.hidden = nn.Conv2d(width, channels * width, 1)
         # The channels before one in its own pixel, which its hidden units see besides.
         self.before = nn.Parameter(torch.zeros(channels * width, channels))
@@ -110,8 +120,8 @@ class PixelCNN(nn.Module):
         Args:
             x: levels on [-1, 1], ``[b, channels, height, width]``.
         """
-        v = F.pad(_marked(x), (0, 0, 1, 0))[:, :, :-1]
-        h = F.pad(_marked(x), (1, 0))[..., :-1]
+        placed = torch.cat([x, self.places.expand(len(x), -1, -1, -1)], 1)
+        v, h = F.pad(placed, (0, 0, 1, 0))[:, :, :-1], F.pad(placed, (1, 0))[..., :-1]
         for layer in self.layers:
             v, h = layer(v, h)
         return self._said(h, x)
@@ -163,9 +173,10 @@ class PixelCNN(nn.Module):
         return F.linear(F.silu(F.linear(F.silu(h), *hidden) + F.linear(x, before)), *last)
 
 
-def _marked(x: Tensor) -> Tensor:
-    """An image ``[b, channels, ...]`` with a channel of ones, which tells it from what is padded."""
-    return torch.cat([x, torch.ones_like(x[:, :1])], 1)
+def _places(height: int, width: int) -> Tensor:
+    """Of each pixel its row and column on [-1, 1], and a 1, which tells it from padding, ``[1, 3, height, width]``."""
+    rows, columns = (torch.linspace(-1, 1, size) for size in (height, width))
+    return torch.stack([*torch.meshgrid(rows, columns, indexing="ij"), torch.ones(height, width)])[None]
 
 
 class _Kept:
@@ -173,6 +184,7 @@ class _Kept:
 
     def __init__(self, net: PixelCNN, count: int) -> None:
         _, height, width = net.shape
+        self._places = net.places
         self._layers: list[GatedLayer] = list(net.layers)  # type: ignore[arg-type]
         empty = net.before.new_zeros
         self._above = [
@@ -204,9 +216,10 @@ class _Kept:
 
     def add(self, x: Tensor, row: int, column: int) -> None:
         """A pixel ``[b, channels]`` that is known by now, for the places after it: a column on and a row on."""
-        first, marked = self._layers[0], _marked(x)
+        first = self._layers[0]
+        placed = torch.cat([x, self._places[..., row, column].expand(len(x), -1)], 1)
         beside, below = column + 1 + first.left, row + 1 + first.top
         if beside < self._row[0].shape[2]:
-            self._row[0][..., beside] = marked
+            self._row[0][..., beside] = placed
         if below < self._above[0].shape[2]:
-            self._above[0][:, :, below, first.side + column] = marked
+            self._above[0][:, :, below, first.side + column] = placed
