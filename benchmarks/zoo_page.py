@@ -160,8 +160,8 @@ def likelihoods(data: str, entries: Sequence[Entry]) -> list[str]:
     ]
     if data == "mnist":
         lines += [
-            "The published figures are of Grathwohl et al. 2019 (arXiv:1810.01367, table 2): larger networks and far longer "
-            "training.",
+            "The published figures are of Grathwohl et al. 2019 (arXiv:1810.01367, table 2): larger networks, trained "
+            "for far longer.",
             "",
         ]
     return lines
@@ -192,7 +192,7 @@ def posteriors(data: str, bounds: Sequence[Bound]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
-        "The published figures are of Grathwohl et al. 2019 (arXiv:1810.01367, table 3): larger networks and far longer "
+        "The published figures are of Grathwohl et al. 2019 (arXiv:1810.01367, table 3): larger networks, trained "
         "for far longer.",
         "",
     ]
