@@ -215,12 +215,13 @@ class Ising:
     def _cut(self) -> Tensor:
         """The pixels on the side of 1 of a minimum cut: it costs J where neighbours differ, |h| against a field."""
         field, count = self.field.flatten().numpy(), self.field.numel()
-        pixels = np.arange(count).reshape(self.field.shape)
+        # SciPy's flows ask for indices of this type.
+        pixels = np.arange(count, dtype=np.int32).reshape(self.field.shape)
         pairs = [(pixels[:, :-1], pixels[:, 1:]), (pixels[:-1], pixels[1:])]
         left, right = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
         one, zero = count, count + 1
-        tails = np.concatenate([left, right, np.full(count, one), pixels.ravel()])
-        heads = np.concatenate([right, left, pixels.ravel(), np.full(count, zero)])
+        tails = np.concatenate([left, right, np.full(count, one, np.int32), pixels.ravel()])
+        heads = np.concatenate([right, left, pixels.ravel(), np.full(count, zero, np.int32)])
         total = float(np.abs(field).sum())
         # Pairs that hold against all fields together need hold no more.
         strengths = np.full(2 * len(left), min(self.coupling, total))
