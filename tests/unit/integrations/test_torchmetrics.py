@@ -7,13 +7,14 @@ import inspect
 
 import pytest
 import torch
-import torchmetrics
-import torchmetrics.image
 
 from gen_eval.errors import TooFewImages, UnknownName, UsageError
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Custom
-from gen_eval.integrations.torchmetrics import (
+
+torchmetrics = pytest.importorskip("torchmetrics", reason="torchmetrics is not installed")
+pytest.importorskip("torchmetrics.image", reason="torchmetrics is not installed")
+from gen_eval.integrations.torchmetrics import (  # noqa: E402
     FrechetInceptionDistance,
     InceptionScore,
     KernelInceptionDistance,

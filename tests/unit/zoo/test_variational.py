@@ -218,7 +218,7 @@ def test_a_cross_entropy_has_no_likelihood():
         (torch.zeros(2, 1, 8, 9), r"found torch.float32 \[2, 1, 8, 9\]"),
         (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "found torch.uint8"),
         (torch.full((2, 1, 8, 8), 1.5), r"pixels in \[0, 1\], found 1.5 to 1.5"),
-        (torch.full((2, 1, 8, 8), math.nan), "found nan to nan"),
+        (torch.full((2, 1, 8, 8), math.nan), "found NaN or infinity in 2 of 2 rows"),
     ],
 )
 def test_what_it_is_no_density_of_is_refused(x, message):
