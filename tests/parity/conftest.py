@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from gen_eval.summary import Request, Summary, summarize
 
 Pair = tuple[Path, Path]  # real, fake
 
-COUNTS = {"small": (24, 32), "early": (70, 72), "large": (500, 500)}
+COUNTS = {"small": (24, 32), "early": (70, 72), "medium": (120, 130)}
 
 # How each peer runs, by the protocol that stands for it.
 RUNS: dict[str, Callable[..., peers.PeerResult]] = {
@@ -39,7 +39,7 @@ RUNS: dict[str, Callable[..., peers.PeerResult]] = {
     ),
 }
 # Two of them stack images before they resize; all are faster in batches smaller than their own.
-BATCH_SIZES = {"cifar10": 16, "mnist": 16, "mixed": 1}
+BATCH_SIZES = {"cifar10": 16, "mixed": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -68,17 +68,17 @@ def peer_weights(weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pair]:
-    """The pair of folders of a dataset (cifar10, mnist or mixed) and a size in :data:`COUNTS`."""
+    """The pair of folders of a kind (cifar10 or mixed) and a size in :data:`COUNTS`."""
 
     @cache
     def make(name: str, size: str) -> Pair:
-        pictures = _or_skip(load, "mnist-5k" if name == "mnist" else "cifar10").images
+        pictures = _or_skip(load, "cifar10").images
         rng = np.random.default_rng(0)
         root = tmp_path_factory.mktemp(name)
         for kind, count in zip(("real", "fake"), COUNTS[size], strict=True):
             (root / kind).mkdir()
             if name == "mixed":
-                _write_mixed(root / kind, pictures, count, rng)
+                _write_mixed(root / kind, pictures, _or_skip(load, "mnist-5k").images, count, rng)
             else:
                 chosen = pictures[rng.choice(len(pictures), count, replace=False)]
                 _write(root / kind, chosen if kind == "real" else chosen // 4 * 3)
@@ -136,14 +136,21 @@ def _or_skip(get: Callable[..., Any], *args: Any) -> Any:
         pytest.skip(str(error))
 
 
-def _write(folder: Path, pictures: np.ndarray) -> None:
-    for index, picture in enumerate(pictures):
+def _write(folder: Path, pictures: Iterable[np.ndarray], first: int = 0) -> None:
+    for index, picture in enumerate(pictures, first):
         Image.fromarray(picture.squeeze()).save(folder / f"{index:05d}.png")
 
 
-def _write_mixed(folder: Path, pictures: np.ndarray, count: int, rng: np.random.Generator) -> None:
-    """Enlarged mosaics of photographs: sides of 48 to 400 px, JPEG and PNG, of all the usual modes."""
-    for index in range(count):
+def _write_mixed(
+    folder: Path, pictures: np.ndarray, digits: np.ndarray, count: int, rng: np.random.Generator
+) -> None:
+    """Enlarged mosaics of photographs: sides of 48 to 400 px, JPEG and PNG, of all the usual modes.
+
+    The last quarter is of photographs and digits as they are, 32 and 28 px.
+    """
+    mosaics = count - count // 4
+    _write(folder, [(digits if index % 2 else pictures)[index] for index in range(count - mosaics)], mosaics)
+    for index in range(mosaics):
         rows, columns = rng.integers(1, 5, 2)
         tiles = pictures[rng.integers(0, len(pictures), rows * columns)].reshape(rows, columns, 32, 32, 3)
         mosaic = Image.fromarray(tiles.swapaxes(1, 2).reshape(rows * 32, columns * 32, 3))
