@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import extraction_options
-from .stats_files import convert, merge, show
+from .stats_files import compact, convert, merge, show
 
 if TYPE_CHECKING:
     from gen_eval.images import Images
 
-_VERBS = {"merge": merge, "show": show, "convert": convert}
+_VERBS = {"merge": merge, "compact": compact, "show": show, "convert": convert}
 _MEASURE = ""  # no set of images has that name
 
 
@@ -50,7 +50,7 @@ class _Stats(click.Group):
 
 @click.group(cls=_Stats, commands=_VERBS)
 def stats() -> None:
-    """Measure a set once, for any later use as a reference; and merge, show and convert such files."""
+    """Measure a set once, for any later use as a reference; and merge, compact, show and convert such files."""
 
 
 def _read_part(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -112,7 +112,9 @@ def measure(
 ) -> None:
     """Measure IMAGES and write statistics that `geneval fid` and the other verbs take in place of a folder.
 
-    A folder called merge, show or convert is ./merge, ./show or ./convert.
+    IMAGES is a folder, an archive, an array file or the name of a dataset, such as cifar10:train.
+
+    A folder that is called as a command below, such as merge, is ./merge.
     """
     from gen_eval import store
     from gen_eval.errors import TooFewImages
@@ -125,7 +127,7 @@ def measure(
 
     keep_freed_memory()
     store.require_name(out)
-    opened = _open(images)
+    opened = _open(images, offline)
     if len(opened) < 2:
         raise TooFewImages(f"statistics need at least 2 images; {images} has 1 image")
     chosen = _range_of(part, len(opened))
@@ -151,13 +153,13 @@ def measure(
     click.echo(f"{out}  {count:,} images{which}  {protocol}  sha256 {summary.digest[:12]}")
 
 
-def _open(source: str) -> Images:
+def _open(source: str, offline: bool | None) -> Images:
     """The images of a set; of a file that holds both, those beside the statistics."""
     from gen_eval import foreign
     from gen_eval.images import Images
     from gen_eval.sources import IMAGES, open_source
 
-    opened = open_source(source)
+    opened = open_source(source, offline=offline)
     if isinstance(opened, Path) and foreign.count_images(opened):
         click.echo(f"note: {source} holds statistics too; its images are measured", err=True)
         opened = open_source(IMAGES + source)

@@ -30,12 +30,15 @@ class FeatureCache:
 
     Args:
         folder: made if it does not exist.
+        frugal: keep what was asked for, where otherwise a pass keeps all rows of all taps of its networks, so that no
+            later measure through them needs another.
 
     Raises:
         StoreError: if it cannot be made.
     """
 
     folder: Path
+    frugal: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -54,7 +57,6 @@ class FeatureCache:
     ) -> Summary:
         """As :func:`gen_eval.summary.summarize`, but of what is not yet here alone.
 
-        A pass keeps all rows of all taps of its networks, so that no later measure through them needs another.
         Images that are made on demand have no content to be found by, and of a set with broken files too little
         is known: these are measured each time, as they are asked for.
         """
@@ -66,9 +68,12 @@ class FeatureCache:
             found = {tap: self.find(content, request.extractor.spec(tap), tap, rows) for tap in request.taps}
             parts += [part.to(request.extractor.device) for part in found.values() if part]
             if None in found.values():
-                missing.append(Request(request.extractor, tuple(request.extractor.taps)))
+                missing.append(
+                    request if self.frugal else Request(request.extractor, tuple(request.extractor.taps))
+                )
         if missing:
-            whole = summarize(images, missing, rows=None, progress=progress, **options)
+            kept = rows if self.frugal else None
+            whole = summarize(images, missing, rows=kept, progress=progress, **options)
             if whole.digest == content:  # else files are broken, or changed while they were read
                 self.keep(content, whole)
             parts.insert(0, whole.cut(rows))

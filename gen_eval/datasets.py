@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,8 +95,7 @@ def load(
     if name not in DATASETS:
         raise UnknownName("dataset", name, DATASETS)
     source = DATASETS[name]
-    if split != "all" and split not in source.sizes:
-        raise UsageError(f"{name} has no split '{split}': known: {', '.join([*source.sizes, 'all'])}")
+    _require_split(name, split)
     splits = list(source.sizes) if split == "all" else [split]
     path = fetch(source.asset, offline=offline, progress=progress)
     total = sum(source.sizes[each] for each in splits)
@@ -109,6 +108,39 @@ def load(
         start = rows.stop
     _read(source, path, parts)
     return Dataset(name, split, images, labels, source.classes)
+
+
+def named(source: Any) -> tuple[str, str] | None:
+    """Name and split of a dataset as users say them; ``None`` of anything else.
+
+    >>> named("cifar10:test"), named("mnist"), named("real/")
+    (('cifar10', 'test'), ('mnist', 'train'), None)
+
+    Raises:
+        UsageError: if the name is that of a file or folder too, or the dataset has no such split.
+    """
+    name, colon, split = source.partition(":") if isinstance(source, str) else ("", "", "")
+    if name not in DATASETS:
+        return None
+    if not colon and Path(name).exists():
+        raise UsageError(
+            f"{name} is a dataset and a path here: say {name}:train for the one, ./{name} for the other"
+        )
+    split = split or "train"
+    _require_split(name, split)
+    return name, split
+
+
+def _require_split(name: str, split: str) -> None:
+    sizes = DATASETS[name].sizes
+    if split != "all" and split not in sizes:
+        raise UsageError(f"{name} has no split '{split}': known: {', '.join([*sizes, 'all'])}")
+
+
+def size(name: str, split: str) -> int:
+    """Number of images of a split, without fetching any."""
+    sizes = DATASETS[name].sizes
+    return sum(sizes.values()) if split == "all" else sizes[split]
 
 
 def _read(source: DatasetSource, path: Path, parts: Parts) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
+from gen_eval import references
 from gen_eval.cache import FeatureCache
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Extractor
+from gen_eval.fetch import cache_dir
 from gen_eval.images import Images
 from gen_eval.labels import FOLDERS, Labels, read_labels
 from gen_eval.metrics import Measure
@@ -26,6 +28,7 @@ from gen_eval.planning import (
 )
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, Protocol, find_protocol
+from gen_eval.references import DatasetImages
 from gen_eval.results import Result
 from gen_eval.scoring import compute, compute_heldout
 from gen_eval.sources import Samples, Source, dim_of_vectors, open_source, settle
@@ -42,8 +45,9 @@ class Evaluation:
     Args:
         measures: names such as ``"fid"``, ``"kid"`` and ``"pr:dinov2"``; see :func:`gen_eval.metrics.find_measure`.
         reference: images, as :func:`gen_eval.images.open_images` takes them; feature vectors, floating point
-            ``[n, d]``, for measures through ``identity``; a statistics file; a :class:`Summary`. Not needed by
-            measures of the generated images alone.
+            ``[n, d]``, for measures through ``identity``; a statistics file; a :class:`Summary`; the name of a
+            dataset, such as ``"cifar10:train"`` (see :mod:`gen_eval.references`). Not needed by measures of the
+            generated images alone.
         heldout: real images that the reference does not hold. Each measure is taken of them too, in the place
             of the generated ones: what a perfect generator would get.
         labels: for measures by class, as :func:`gen_eval.labels.read_labels` takes them: one source for all sets,
@@ -123,9 +127,12 @@ class Evaluation:
             "skip_corrupt": skip_corrupt,
             "progress": progress,
         }
-        self._observe = FeatureCache(Path(cache)).summarize if cache else summarize
+        self._cache = FeatureCache(Path(cache)) if cache else None
         given = {"reference": reference, "heldout": heldout}
-        self._sources = {role: open_source(each) for role, each in given.items() if each is not None}
+        self._opening: dict[str, Any] = {"offline": offline, "progress": progress}
+        self._sources = {
+            role: open_source(each, **self._opening) for role, each in given.items() if each is not None
+        }
         self._plan: Plan | None = None
         self._summaries: dict[str, Summary] = {}
         self._of_heldout: list[Result | None] | None = None
@@ -149,7 +156,7 @@ class Evaluation:
         sources = dict(self._sources)
         if generated is not None:
             beside = self._sources.get("reference")
-            sources["generated"] = open_source(generated, n=n, seed=seed, beside=beside)
+            sources["generated"] = open_source(generated, n=n, seed=seed, beside=beside, **self._opening)
         plan = self._plan = self._plan or self._make_plan(sources)
         self._summaries.pop("generated", None)
         settled = {
@@ -192,13 +199,19 @@ class Evaluation:
 
     def _settle(self, role: str, source: Source, plan: Plan) -> Images | Summary:
         n = self._reference_n if role == "reference" else None
+        if isinstance(source, DatasetImages) and source.may_be_statistics and not plan.whole(role):
+            source = references.find(source.name, plan.requests(role)) or source
         settled = settle(source, plan.requests(role), n=n)
         return settled.cut(plan.rows(role)) if isinstance(settled, Summary) else settled
 
     def _summarize(self, role: str, source: Images | Summary, plan: Plan) -> Summary:
         if isinstance(source, Summary):
             return source
-        return self._observe(source, plan.requests(role), rows=plan.rows(role), **self._observing)
+        kept = self._cache
+        if kept is None and isinstance(source, DatasetImages):  # measured once in a lifetime
+            kept = FeatureCache(cache_dir() / "reference_stats", frugal=True)
+        observe = kept.summarize if kept else summarize
+        return observe(source, plan.requests(role), rows=plan.rows(role), **self._observing)
 
     def _compute(self, plan: Plan, classes: Mapping[str, Labels]) -> list[Result]:
         terms = [
@@ -279,7 +292,7 @@ def _read_classes(
         if isinstance(source, (Summary, Path)):
             raise UsageError(f"a measure by class needs the {role} images, not their statistics")
         chosen = by_role.get(role) if by_role is not None else labels
-        if chosen is None and isinstance(source, Samples) and (classes := source.classes()) is not None:
-            chosen = classes
+        if chosen is None and isinstance(source, (Samples, DatasetImages)):
+            chosen = source.classes()
         found[role] = read_labels(FOLDERS if chosen is None else chosen, source)
     return found

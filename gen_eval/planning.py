@@ -58,10 +58,14 @@ class Plan:
             taps.setdefault(measure.extractor, {})[measure.tap] = None
         return [Request(self.extractors[name], tuple(wanted)) for name, wanted in taps.items()]
 
+    def whole(self, role: str) -> bool:
+        """Whether every feature row of the set in a role is needed."""
+        return any(role_in(measure.metric, role) in measure.metric.whole for measure in self.of(role))
+
     def rows(self, role: str) -> int | None:
         """The most feature rows to keep of the set in a role; ``None`` for all."""
         metrics = [measure.metric for measure in self.of(role)]
-        if any(role_in(metric, role) in metric.whole for metric in metrics):
+        if self.whole(role):
             return None
         if self.row_limit is None and not any(metric.by_rows for metric in metrics):
             return DEFAULT_ROWS

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gen_eval import foreign, sealed, store
+from gen_eval import datasets, foreign, sealed, store
 from gen_eval.errors import ImagesError, UsageError
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Generated, Images, open_images
+from gen_eval.progress import Progress, silent
+from gen_eval.references import DatasetImages
 from gen_eval.stats import Features
 from gen_eval.summary import Request, Summary, made_with
 from gen_eval.zoo.names import PREFIX, Named, open_named
@@ -107,19 +109,31 @@ class Vectors:
 
 Source: TypeAlias = "Images | Vectors | Summary | Path"
 
-IMAGES = "images:"  # before the path of a file that holds statistics too
+IMAGES = "images:"  # before the path of a file that holds statistics too, or a name whose statistics ship
 
 
-def open_source(source: Any, *, n: int | None = None, seed: int = 0, beside: Source | None = None) -> Source:
+def open_source(
+    source: Any,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    beside: Source | None = None,
+    offline: bool | None = None,
+    progress: Progress = silent,
+) -> Source:
     """Images, vectors, a summary, or the path of another tool's statistics, whichever the source is.
 
     Args:
         source: whatever :func:`gen_eval.images.open_images` takes; a floating point array ``[n, d]`` or a
             ``.npy`` file of one; a :class:`Summary`; a statistics file, or the images in it as ``images:PATH``; a
-            :class:`Sampler` of the zoo, or its name as :func:`gen_eval.zoo.open_named` reads it.
+            :class:`Sampler` of the zoo, or its name as :func:`gen_eval.zoo.open_named` reads it; a dataset as
+            :func:`gen_eval.datasets.named` reads it, for which statistics may ship, or its images as
+            ``images:cifar10:train``.
         n: number of images asked of a callable or a sampler.
         seed: seed of its first image.
         beside: the set that it is measured against: a sampler makes as many where nobody says how many.
+        offline: never fetch a dataset; ``None`` asks the environment variable ``GEN_EVAL_OFFLINE``.
+        progress: told of a dataset's bytes as they arrive.
 
     Raises:
         UsageError: if it is nothing of the kind, or a generator that nobody says how many samples to ask of.
@@ -129,8 +143,16 @@ def open_source(source: Any, *, n: int | None = None, seed: int = 0, beside: Sou
         return source
     if isinstance(source, str) and source.startswith(PREFIX):
         source = open_named(source)
-    if isinstance(source, str) and source.startswith(IMAGES):
-        return open_images(source.removeprefix(IMAGES), n=n, seed=seed, name=source)
+    of_images = isinstance(source, str) and source.startswith(IMAGES)
+    path = source.removeprefix(IMAGES) if of_images else source
+    if key := datasets.named(path):
+        if n is not None:
+            raise UsageError(
+                f"n is only for a generator; {':'.join(key)} holds {datasets.size(*key):,} images"
+            )
+        return DatasetImages(*key, may_be_statistics=not of_images, offline=offline, progress=progress)
+    if of_images:
+        return open_images(path, n=n, seed=seed, name=source)
     if isinstance(source, Sampler):
         source = Named(source.name, source)
     if isinstance(source, Named):

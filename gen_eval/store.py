@@ -1,7 +1,7 @@
 """Statistics on disk: our own files, and those of other tools adopted with what the user claims of them.
 
 Ours are sealed files (:mod:`gen_eval.sealed`) whose header holds the summary's terms; symmetric matrices are stored
-as their upper triangle.
+as their upper triangle, or all is as :mod:`gen_eval.compact` has it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gen_eval import foreign, sealed
+from gen_eval import compact, foreign, sealed
 from gen_eval.errors import StoreError
 from gen_eval.foreign import File, Held
 from gen_eval.sealed import EXTENSION
@@ -40,25 +40,33 @@ def require_name(path: Path) -> None:
     sealed.require_name(path, _WHAT)
 
 
-def save(summary: Summary, path: str | Path) -> None:
+def save(summary: Summary, path: str | Path, *, rounded: bool = False) -> None:
     """Write a summary. The file appears whole or not at all.
+
+    Args:
+        summary: what is written.
+        path: where.
+        rounded: whether as :mod:`gen_eval.compact` has it, which the file records.
 
     Raises:
         StoreError: if the name does not end in ``.safetensors`` or the folder cannot be written to.
+        UsageError: if the summary cannot be rounded.
     """
     path = Path(path)
     require_name(path)
     tensors: dict[str, Tensor] = {}
     entries = []
     for place, ((spec, tap), features) in enumerate(summary.features.items()):
-        tensors |= {f"{place}.{name}": value for name, value in _to_tensors(features).items()}
+        packed = compact.pack(features) if rounded else _to_tensors(features)
+        tensors |= {f"{place}.{name}": value for name, value in packed.items()}
         limit = features.sample.limit if features.sample else None
-        entries.append({"spec": spec.to_json(), "tap": tap, "n": features.n, "limit": limit})
+        entry = {"spec": spec.to_json(), "tap": tap, "n": features.n, "limit": limit}
+        entries.append({**entry, "rounded": True} if rounded else entry)
     terms = {
         "name": summary.name,
         "digest": summary.digest,
         "features": entries,
-        "made_with": dict(summary.made_with),
+        "made_with": {**summary.made_with, **({"rounding": compact.MEANING} if rounded else {})},
         "skipped": list(summary.skipped),
         "notes": dict(summary.notes),
         "claimed": summary.claimed,
@@ -89,7 +97,9 @@ def _from_terms(terms: dict[str, Any], tensors: dict[str, Tensor]) -> Summary:
         mine = {
             name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith(f"{place}.")
         }
-        features[Spec.from_json(entry["spec"]), entry["tap"]] = _from_tensors(mine, entry)
+        packed = entry.get("rounded", False)  # files from before there were such say nothing of it
+        found = compact.unpack(mine, entry["n"], entry["limit"]) if packed else _from_tensors(mine, entry)
+        features[Spec.from_json(entry["spec"]), entry["tap"]] = found
     part = terms.get("part")  # files from before there were parts say nothing of them
     return Summary(
         name=terms["name"],

@@ -56,9 +56,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "streaming": ("errors", "spec", "stats", "resize", "images", "summary"),
     "foreign": ("errors", "stats"),
     "merging": ("errors", "spec", "stats", "summary"),
-    "store": ("errors", "sealed", "spec", "stats", "foreign", "summary"),
+    "compact": ("errors", "stats", "engines"),
+    "store": ("errors", "sealed", "spec", "stats", "compact", "foreign", "summary"),
     "cache": (*BASE, "sealed", "spec", "images", "extractors", "summary", "store"),
-    "sources": ("errors", "sealed", "stats", "foreign", "images", "extractors", "zoo", "summary", "store"),
+    "references": ("progress", "datasets", "images", "summary", "store"),
+    "sources": (
+        *(*BASE, "sealed", "stats", "foreign", "images", "datasets", "extractors", "zoo", "summary", "store"),
+        "references",
+    ),
     "results": ("errors", "spec"),
     "comparison": ("errors", "results"),
     "explanation": ("errors", "metrics", "extractors", "results", "protocols"),
@@ -69,8 +74,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "scoring": ("errors", "stats", "metrics", "extractors", "labels", "summary", "results", "protocols"),
     "evaluation": (
         *BASE,
-        *("stats", "metrics", "images", "extractors", "labels", "summary", "cache"),
-        *("sources", "results", "protocols", "planning", "scoring"),
+        *("fetch", "stats", "metrics", "images", "extractors", "labels", "summary", "cache"),
+        *("references", "sources", "results", "protocols", "planning", "scoring"),
     ),
     "monitor": (
         *("errors", "distributed", "spec", "metrics", "images", "extractors", "summary", "streaming"),
@@ -197,7 +202,8 @@ def test_files_are_short(path):
 def test_packages_are_those_on_disk():
     with (ROOT / "pyproject.toml").open("rb") as file:
         setuptools = tomllib.load(file)["tool"]["setuptools"]
-    on_disk = {path.parent.relative_to(ROOT) for path in files("gen_eval")} | {Path("cli")}
+    on_disk = {path.parent.relative_to(ROOT) for path in files("gen_eval")}
+    on_disk |= {Path("cli"), Path("reference_stats")}
     named = {
         Path(setuptools["package-dir"].get(package, package.replace(".", "/")))
         for package in setuptools["packages"]
@@ -236,6 +242,7 @@ def test_wheel_holds_the_package_alone(tmp_path):
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"gen_eval", "gen_eval_cli"}
     expected = {path.relative_to(ROOT).as_posix() for path in files("gen_eval")}
+    expected |= {f"gen_eval/{path.relative_to(ROOT)}" for path in (ROOT / "reference_stats").glob("*.[!m]*")}
     assert expected | {"gen_eval/py.typed", "gen_eval_cli/main.py"} <= set(names)
 
 

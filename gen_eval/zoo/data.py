@@ -173,13 +173,8 @@ def _load(source: Any, offline: bool | None, progress: Progress) -> Dataset | No
         return None
     if not source:
         raise UsageError("an empty path was given; for the current folder say '.'")
-    name, _, split = source.partition(":")
-    if name in DATASETS:
-        if not split and Path(name).exists():
-            raise UsageError(
-                f"{name} is a dataset and a path here: say {name}:train for the one, ./{name} for the other"
-            )
-        return datasets.load(name, split or "train", offline=offline, progress=progress)
+    if named := datasets.named(source):
+        return datasets.load(*named, offline=offline, progress=progress)
     if not Path(source).exists() and not Path(source).suffix and len(Path(source).parts) == 1:
         raise UnknownName("dataset, folder or file", source, DATASETS)
     return None

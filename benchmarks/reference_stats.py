@@ -1,0 +1,96 @@
+"""Makes the files of ``reference_stats/`` and their index, from the statistics of whole sets.
+
+    for k in $(seq 10); do geneval stats cifar10:test --part $k/10 -o cifar10-test-$k.safetensors; done
+    geneval stats merge cifar10-test-*.safetensors -o cifar10-test.safetensors
+    python benchmarks/reference_stats.py cifar10-test.safetensors cifar10-train.safetensors ...
+
+Each is made compact, as ``geneval stats compact`` does it. How far that moves an FID is measured, on the distances to
+all of the others; so give all of them. What stands in the index and is not given stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from gen_eval import store
+from gen_eval.metrics.frechet.frechet import frechet
+from gen_eval.metrics.frechet.gaussian import Gaussian
+from gen_eval.references import INDEX, Shipped, shipped
+from gen_eval.stats import Features
+from gen_eval.summary import Summary
+
+FOLDER = Path(__file__).parents[1] / "reference_stats"
+ROWS = 1000  # what KID draws from a set by default
+HEAD = """# Statistics that ship, a table for each file; gen_eval.references reads them. README.md says what they are.
+# Written by benchmarks/reference_stats.py.
+"""
+
+
+@click.command()
+@click.argument("whole", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--parts", default=10, show_default=True, help="How many parts each was measured in, for the record."
+)
+def main(whole: tuple[Path, ...], parts: int) -> None:
+    """Make the files and the index from statistics of whole sets."""
+    exact = [store.load(path) for path in whole]
+    rows = {row.file: row for row in shipped()}
+    for summary in exact:
+        others = [other for other in exact if other is not summary]
+        row = make(summary, others, parts)
+        rows[row.file] = row
+        print(f"{row.name}: {row.n:,} images, FID to {len(others)} others moved by {row.loss:.1e} at most")
+    (FOLDER / INDEX).write_text(HEAD + "".join(map(to_toml, rows.values())))
+
+
+def make(exact: Summary, others: Iterable[Summary], parts: int) -> Shipped:
+    """Write the compact file of a set; the row of the index that tells of it."""
+    ((key, features),) = exact.features.items()
+    stem = exact.name.replace(":", "-")
+    path = FOLDER / f"{stem}.safetensors"
+    store.save(exact.cut(ROWS), path, rounded=True)
+    compact = store.load(path).features[key]
+    moved = [abs(fid(compact, other.features[key]) - fid(features, other.features[key])) for other in others]
+    return Shipped(
+        name=exact.name,
+        file=path.name,
+        n=features.n,
+        rows=compact.sample.n,
+        spec=key[0].digest,
+        tap=key[1],
+        content=exact.digest,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        loss=float(f"{max(moved):.1e}"),
+        made=(
+            f"geneval stats {exact.name} --part K/{parts} -o {stem}-K.safetensors",
+            f"geneval stats merge {stem}-*.safetensors -o {stem}.safetensors",
+            f"geneval stats compact {stem}.safetensors --rows {ROWS} -o reference_stats/{path.name}",
+        ),
+    )
+
+
+def fid(one: Features, other: Features) -> float:
+    sides = [Gaussian(None, each.moments.mean, each.cov()) for each in (one, other)]
+    return frechet(*sides, method="value").values["frechet"]
+
+
+def to_toml(row: Shipped) -> str:
+    lines = [f"{name} = {_value(value)}" for name, value in asdict(row).items()]
+    return "\n".join(["", "[[statistics]]", *lines, ""])
+
+
+def _value(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[\n" + "".join(f"    {json.dumps(each)},\n" for each in value) + "]"
+    return json.dumps(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Statistics of well-known sets that ship; :mod:`gen_eval.references` reads them."""
