@@ -34,9 +34,9 @@ def evaluate(
 ) -> None:
     """Measure the images FAKE against the images REAL, each image once through each network.
 
-    REAL and FAKE are folders, zip or tar archives, .npz or .npy arrays, or statistics: files of `geneval
-    stats`, or those of other tools (.npz, .pt, .pkl). Features of your own are a .npy file of
-    floating point [n, d], for measures through `identity`.
+    REAL and FAKE are folders, zip or tar archives, .npz or .npy arrays, datasets by name, such as cifar10:train, or
+    statistics: files of `geneval stats`, or those of other tools (.npz, .pt, .pkl). Features of your own are a .npy
+    file of floating point [n, d], for measures through `identity`.
     """
     from gen_eval.evaluation import DEFAULT_MEASURES
 

@@ -32,9 +32,9 @@ PARAMETERS: Mapping[str, str] = {
 }
 
 _SETS = (
-    "\n\nREAL and FAKE are folders, zip or tar archives, .npz or .npy arrays, or statistics: files of `geneval "
-    "stats`, or those of other tools (.npz, .pt, .pkl). A .npy file of floating point [n, d] holds "
-    "features, for --extractor identity."
+    "\n\nREAL and FAKE are folders, zip or tar archives, .npz or .npy arrays, datasets by name, such as cifar10:train, "
+    "or statistics: files of `geneval stats`, or those of other tools (.npz, .pt, .pkl). A .npy file of floating "
+    "point [n, d] holds features, for --extractor identity."
 )
 
 

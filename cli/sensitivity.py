@@ -146,11 +146,11 @@ def sensitivity(
 
 def _open(source: str, offline: bool | None, progress: Progress) -> tuple[Images, list[str] | None]:
     """The images, and the class of each where they are a named dataset."""
-    from gen_eval.datasets import DATASETS, load
+    from gen_eval import datasets
     from gen_eval.images import open_images
+    from gen_eval.references import DatasetImages
 
-    name, colon, split = source.partition(":")
-    if not colon or name not in DATASETS or Path(source).exists():
-        return open_images(source), None
-    dataset = load(name, split, offline=offline, progress=progress)
-    return open_images(dataset.images, name=source), [dataset.classes[label] for label in dataset.labels]
+    if key := datasets.named(source):
+        images = DatasetImages(*key, offline=offline, progress=progress)
+        return images, images.classes()
+    return open_images(source), None

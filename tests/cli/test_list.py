@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from gen_eval_cli.options import parse_value
 
+from gen_eval.datasets import DATASETS
 from gen_eval.extractors import EXTRACTORS
 from gen_eval.metrics import ALIASES, METRICS
 
@@ -21,9 +22,10 @@ def rows(done):
 
 def test_every_row_is_shown_once(run):
     done = run("list")
-    assert [line.split()[0] for line in rows(done)] == [*ALIASES, *METRICS, *EXTRACTORS]
+    names = [f"{name}:{split}" for name, source in DATASETS.items() for split in source.sizes]
+    assert [line.split()[0] for line in rows(done)] == [*ALIASES, *METRICS, *EXTRACTORS, *names]
     headings = [line.split()[0] for line in done.out.splitlines() if not line.startswith(" ")]
-    assert headings == ["measures", "metrics", "extractors", "protocols"]
+    assert headings == ["measures", "metrics", "extractors", "sets", "protocols"]
 
 
 def test_every_row_is_explained_and_protocols_are_elsewhere(run):

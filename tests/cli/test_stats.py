@@ -333,3 +333,32 @@ def test_a_divisor_that_cannot_be_converted_is_warned_of(run, sets, tmp_path):
     assert "divided by" not in " ".join(json.loads(told.out)["warnings"])
     assert value(vague) == pytest.approx(value(told), rel=5e-3)
     assert value(vague) != value(told)
+
+
+def test_compact_statistics_take_less_space_and_say_what_is_lost(run, sets, measured, tmp_path):
+    small = tmp_path / "small.safetensors"
+    done = run("stats", "compact", measured, "--rows", "5", "-o", small)
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"{small}  12 images")
+    assert done.out.strip().endswith("of Fréchet distance lost")
+    exact, found = (run("fid", real, sets.fake, "--json") for real in (measured, small))
+    assert value(found) == pytest.approx(value(exact), rel=1e-5)
+    shown = run("stats", "show", small)
+    assert "12 images, 5 rows" in shown.out
+    assert "half precision" in shown.out
+    assert small.stat().st_size < measured.stat().st_size
+
+
+def test_datasets_are_named_where_images_are(run, sets, tmp_path):
+    pytest.importorskip("sklearn")  # whose copy of the digits is at hand
+    out = tmp_path / "digits.safetensors"
+    done = run("stats", "digits:test", "-o", out, "--offline")
+    assert done.code == 0, done.err
+    assert "500 images" in done.out
+    by_name = run("fid", "digits:test", sets.fake, "--json", "--offline")
+    assert value(by_name) == value(run("fid", out, sets.fake, "--json"))
+    assert json.loads(by_name.out)["sets"]["reference"]["name"] == "digits:test"
+    wrong = run("fid", "digits:validation", sets.fake)
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "digits has no split 'validation': known: train, test, all" in wrong.err
+    assert "digits:test" in run("list").out
