@@ -1,0 +1,12 @@
+"""Where several processes share the tests (``-n auto``), each has its part of the cores."""
+
+from __future__ import annotations
+
+import os
+
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _WORKERS > 1:
+    # Read when the libraries are loaded, here and in processes that tests start. Threads that wait for one another
+    # spin: more of them than cores would cost several times what they save.
+    for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(_name, str(max(1, (os.cpu_count() or 1) // _WORKERS)))
