@@ -186,7 +186,7 @@ def test_images_are_returned_as_they_are():
         (Image.new("RGB", (2, 2)), "a Image"),
         (torch.utils.data.DataLoader(Dataset([HWC])), "a DataLoader"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_anything_else(source, found):
     with pytest.raises(UsageError, match=f"cannot read images from {found}: expected a folder"):
