@@ -201,8 +201,7 @@ class Evaluation:
         n = self._reference_n if role == "reference" else None
         if isinstance(source, DatasetImages) and source.may_be_statistics and not plan.whole(role):
             source = references.find(source.name, plan.requests(role)) or source
-        settled = settle(source, plan.requests(role), n=n)
-        return settled.cut(plan.rows(role)) if isinstance(settled, Summary) else settled
+        return settle(source, plan.requests(role), rows=plan.rows(role), n=n)
 
     def _summarize(self, role: str, source: Images | Summary, plan: Plan) -> Summary:
         if isinstance(source, Summary):

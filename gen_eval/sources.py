@@ -93,10 +93,10 @@ class Vectors:
         """Name one row: ``"#17"``."""
         return f"#{index}"
 
-    def summary(self, request: Request) -> Summary:
-        """What summarizing images would have given, had these been their features."""
+    def summary(self, request: Request, rows: int | None) -> Summary:
+        """What summarizing images would have given, had these been their features: at most so many rows."""
         extractor = request.extractor
-        features = Features.of(self.rows.to(extractor.device))
+        features = Features.of(self.rows.to(extractor.device), rows)
         digest = hashlib.sha256(repr((tuple(self.rows.shape), self.rows.dtype)).encode())
         digest.update(self.rows.cpu().contiguous().numpy().data)
         return Summary(
@@ -195,12 +195,15 @@ def size(source: Images | Vectors | Summary) -> int | None:
     return next(iter(source.features.values())).n
 
 
-def settle(source: Source, requests: Sequence[Request], *, n: int | None = None) -> Images | Summary:
+def settle(
+    source: Source, requests: Sequence[Request], *, rows: int | None = None, n: int | None = None
+) -> Images | Summary:
     """Vectors and statistics as summaries, where they are needed; images, which cost a pass, as they are.
 
     Args:
         source: one side.
         requests: what is wanted of it.
+        rows: the most feature rows to keep of a summary; ``None`` keeps all.
         n: number of images behind statistics of another tool that do not say.
 
     Raises:
@@ -211,13 +214,13 @@ def settle(source: Source, requests: Sequence[Request], *, n: int | None = None)
     if n is not None and not isinstance(source, Path):
         raise UsageError("reference_n is for {mu, sigma} statistics, which do not say; this reference does")
     if isinstance(source, Summary):
-        return source.to(extractor.device)
+        return source.cut(rows).to(extractor.device)
     if isinstance(source, Vectors):
-        return _settle_vectors(source, requests)
+        return _settle_vectors(source, requests, rows)
     if not isinstance(source, Path):
         _require_images_wanted(source, requests)
         return source
-    return _adopt(source, requests, n).to(extractor.device)
+    return _adopt(source, requests, n).cut(rows).to(extractor.device)
 
 
 def _adopt(path: Path, requests: Sequence[Request], n: int | None) -> Summary:
@@ -247,14 +250,14 @@ def dim_of_vectors(sources: Sequence[Source]) -> int | None:
     return None
 
 
-def _settle_vectors(source: Vectors, requests: Sequence[Request]) -> Summary:
+def _settle_vectors(source: Vectors, requests: Sequence[Request], rows: int | None) -> Summary:
     for request in requests:
         if request.extractor.spec(request.taps[0]).name != IDENTITY:
             raise UsageError(
                 f"{source.name} are feature vectors, which only measures through '{IDENTITY}' take, such as "
                 f"fd:{IDENTITY}, kid:{IDENTITY} and pr:{IDENTITY}; images are uint8 with 4 axes"
             )
-    return source.summary(requests[0])
+    return source.summary(requests[0], rows)
 
 
 def _require_images_wanted(source: Images, requests: Sequence[Request]) -> None:

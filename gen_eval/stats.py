@@ -14,6 +14,8 @@ from gen_eval.errors import NumericalError, TooFewImages, UsageError
 
 # Stands in for an n that is unknown: by any count, the covariance comes back that the scatter was made from.
 _ANY_COUNT = 2
+# Rows that are taken to float64 at a time: however many come, the memory beside them is a few matrices.
+_BLOCK = 16_384
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,15 @@ class Moments:
             NumericalError: if a feature is NaN or infinite.
         """
         _require_rows(rows)
-        rows = rows.double()
-        mean = rows.mean(0)
+        blocks = torch.split(rows, _BLOCK)
+        mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(rows)
         if not bool(mean.isfinite().all()):
             raise NumericalError(non_finite(rows))
-        centred = rows - mean
-        return cls(len(rows), mean, centred.T @ centred)
+        scatter = mean.new_zeros(rows.shape[1], rows.shape[1])
+        for block in blocks:
+            centred = block.double() - mean
+            scatter.addmm_(centred.T, centred)
+        return cls(len(rows), mean, scatter)
 
     @property
     def dim(self) -> int:
@@ -158,14 +163,14 @@ class Features:
     classes: tuple[str, ...] | None = None
 
     @classmethod
-    def of(cls, rows: Tensor) -> Features:
-        """The features of ``[n, d]`` rows, all of which are kept.
+    def of(cls, rows: Tensor, limit: int | None = None) -> Features:
+        """The features of ``[n, d]`` rows, of which at most ``limit`` are kept; ``None`` keeps all.
 
         Raises:
             NumericalError: if a feature is NaN or infinite.
         """
         moments = Moments.of(rows).symmetric()
-        return cls(len(rows), moments, Sample.of(rows, torch.arange(len(rows)), None))
+        return cls(len(rows), moments, Sample.of(rows, torch.arange(len(rows)), limit))
 
     @classmethod
     def of_gaussian(cls, mean: Tensor, cov: Tensor, n: int | None = None) -> Features:

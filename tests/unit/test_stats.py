@@ -406,3 +406,18 @@ def test_a_covariance_of_known_n_is_divided_as_asked_and_one_of_unknown_n_never(
 def test_samples_of_no_rows_add():
     empty = Sample.of(rows_of(9, 4), torch.arange(9), 0)
     assert ((empty + empty).n, (empty + empty).limit) == (0, 0)
+
+
+def test_moments_of_rows_in_several_blocks_are_those_of_all():
+    rows = torch.randn(40_000, 5, generator=torch.Generator().manual_seed(0)) + 3
+    moments = Moments.of(rows)
+    exact = rows.double()
+    assert torch.allclose(moments.mean, exact.mean(0), rtol=1e-14)
+    assert torch.allclose(moments.cov(), torch.cov(exact.T), rtol=1e-12)
+
+
+def test_features_keep_as_many_rows_as_are_wanted():
+    rows = torch.randn(300, 4, generator=torch.Generator().manual_seed(0))
+    few, every = Features.of(rows, 20), Features.of(rows)
+    assert torch.equal(few.sample.rows, every.sample.head(20))
+    assert torch.equal(few.moments.scatter, every.moments.scatter)
