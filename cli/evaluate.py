@@ -6,21 +6,16 @@ from typing import Any
 
 import click
 
-from .options import comparison_options, metric_options, parse_params
+from .options import comparison_options, measures_option, metric_options, parse_params
 from .running import run
 
 
 @click.command()
 @click.argument("real")
 @click.argument("fake")
-@click.option(
-    "-m",
-    "--measure",
-    "measures",
-    multiple=True,
-    metavar="MEASURE",
-    help="Such as fid, kid, pr, is:efficientnet-lite0 or fd:dinov2; more than once for several. "
-    "`geneval list` shows them. By default fid, kid, pr and dc.",
+@measures_option(
+    "Such as fid, kid, pr, is:efficientnet-lite0 or fd:dinov2; more than once for several. "
+    "`geneval list` shows them. By default fid, kid, pr and dc."
 )
 @metric_options
 @comparison_options

@@ -205,3 +205,20 @@ def spell_value(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(spell_value, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def measures_option(text: str, *default: str) -> Callable[[Command], Command]:
+    """``-m``, more than once for several.
+
+    Args:
+        text: what is measured, for ``--help``.
+        default: measures where none is given.
+    """
+    return click.option(
+        *("-m", "--measure", "measures"),
+        multiple=True,
+        metavar="MEASURE",
+        default=default,
+        show_default=bool(default),
+        help=text,
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import extraction_options, parse_params
+from .options import extraction_options, measures_option, parse_params
 
 if TYPE_CHECKING:
     from gen_eval.images import Images
@@ -37,13 +37,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.command()
 @click.argument("images")
-@click.option(
-    "-m",
-    "--measure",
-    "measures",
-    multiple=True,
-    metavar="MEASURE",
-    help="Such as fid, kid or pr:dinov2; more than once for several. By default those that look through Inception.",
+@measures_option(
+    "Such as fid, kid or pr:dinov2; more than once for several. By default those that look through Inception."
 )
 @click.option(
     "--extractor", metavar="NAME[/TAP]", help="Look through another network, where a measure names none."

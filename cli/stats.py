@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import extraction_options
+from .options import extraction_options, measures_option
 from .stats_files import compact, convert, merge, show
 
 if TYPE_CHECKING:
@@ -88,15 +88,7 @@ def _read_part(context: click.Context, option: click.Parameter, text: str | None
     callback=_read_part,
     help="Only the K-th of N parts of the images, which `geneval stats merge` joins.",
 )
-@click.option(
-    "-m",
-    "--measure",
-    "measures",
-    multiple=True,
-    default=("fid",),
-    show_default=True,
-    help="A measure that the statistics are to serve; more than once for several.",
-)
+@measures_option("A measure that the statistics are to serve; more than once for several.", "fid")
 def measure(
     images: str,
     out: Path,

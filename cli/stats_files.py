@@ -10,7 +10,7 @@ import click
 
 from gen_eval.errors import UsageError
 
-from .options import terms_options
+from .options import measures_option, terms_options
 
 if TYPE_CHECKING:
     from gen_eval.summary import Summary
@@ -101,14 +101,8 @@ def show(file: Path, as_json: bool) -> None:
 @click.option(
     "--images", metavar="SET", help="Images to put beside the statistics, as the format adm has them."
 )
-@click.option(
-    "-m",
-    "--measure",
-    "measures",
-    multiple=True,
-    default=("fid",),
-    show_default=True,
-    help="A measure that another tool's statistics are claimed to serve, when they become ours.",
+@measures_option(
+    "A measure that another tool's statistics are claimed to serve, when they become ours.", "fid"
 )
 @terms_options
 def convert(

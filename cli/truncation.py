@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import extraction_options, feature_options, metric_options, parse_params
+from .options import extraction_options, feature_options, measures_option, metric_options, parse_params
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,14 +32,7 @@ def _by_psi(context: click.Context, argument: click.Parameter, given: tuple[str,
 @click.command()
 @click.argument("real")
 @click.argument("fakes", nargs=-1, required=True, metavar="PSI=FAKE...", callback=_by_psi)
-@click.option(
-    "-m",
-    "--measure",
-    "measures",
-    multiple=True,
-    metavar="MEASURE",
-    help="As in `geneval evaluate`; more than once for several. By default pr and fid.",
-)
+@measures_option("As in `geneval evaluate`; more than once for several. By default pr and fid.")
 @metric_options
 @feature_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a psi and measure on standard output.")
