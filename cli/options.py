@@ -52,6 +52,13 @@ _TERMS = (
 )
 _EXTRACTION = (
     *_TERMS[:-1],
+    click.option(
+        "--backend",
+        type=click.Choice(["torch", "onnxruntime", "openvino"]),
+        default="torch",
+        show_default=True,
+        help="What runs the Inception network; the features are the same. All but torch are for the CPU.",
+    ),
     click.option("--batch-size", type=click.IntRange(1), help="Images that go through the network together."),
     click.option("--workers", type=click.IntRange(0), help="Decoding threads; 0 decodes on the main thread."),
     click.option("--skip-corrupt", is_flag=True, help="Leave broken files out, and say how many."),

@@ -13,6 +13,7 @@ from gen_eval import references
 from gen_eval.cache import FeatureCache
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Extractor
+from gen_eval.extractors.backends import TORCH
 from gen_eval.fetch import cache_dir
 from gen_eval.images import Images
 from gen_eval.labels import FOLDERS, Labels, read_labels
@@ -61,6 +62,8 @@ class Evaluation:
         weights: a local weights file; by extractor where several networks are needed. By default they are found
             in the cache or fetched.
         precision: ``"fp32"``; or ``"tf32"`` or ``"bf16"``, faster and not comparable with it.
+        backend: what runs the Inception network: ``"torch"``; or on the CPU ``"onnxruntime"`` or ``"openvino"``, which
+            come with extras of those names. The features are the same to rounding.
         device: such as ``"cuda"``; by default CUDA where there is one.
         rows: the most feature rows kept of each set; by default all where a measure is made of them, and
             10,000 for error bars elsewhere. A measure that cannot do without all of them keeps them all.
@@ -88,6 +91,7 @@ class Evaluation:
         extractors: Mapping[str, Extractor] | None = None,
         weights: str | Path | Mapping[str, str | Path] | None = None,
         precision: str = "fp32",
+        backend: str = TORCH,
         device: str | torch.device | None = None,
         rows: int | None = None,
         reference_n: int | None = None,
@@ -117,6 +121,7 @@ class Evaluation:
             "own": extractors or {},
             "weights": weights,
             "precision": precision,
+            "backend": backend,
             "device": pick_device(device),
             "offline": offline,
             "progress": progress,

@@ -25,7 +25,7 @@ from gen_eval.planning import Plan
 from gen_eval.results import Result
 from gen_eval.spec import Resize, Spec
 from gen_eval.streaming import Part, Stream
-from gen_eval.summary import Summary
+from gen_eval.summary import Summary, made_with
 
 FORMAT = "gen_eval monitor 1"
 _ROLES = ("generated", "reference")
@@ -259,7 +259,8 @@ class Monitor(Evaluation):
         if not part.n:
             real = ", real=True" if role == "reference" else ""
             raise UsageError(f"there are no {role} images to measure yet: feed them, update(images{real})")
-        return self._at_home(part.summary(_NAME, self._device))
+        record = made_with(self._device, self._settled.extractors.values())
+        return self._at_home(part.summary(_NAME, record))
 
     def _at_home(self, summary: Summary) -> Summary:
         """The same, its features on the devices of the networks that they came from."""
@@ -305,12 +306,14 @@ class Resting:
     resize: Resize
     taps: Mapping[str, int]
     specs: Mapping[str, Spec]
+    backend: str | None  # that it had
 
     @classmethod
     def of(cls, extractor: Extractor) -> Resting:
         """Of an extractor, or of one at rest."""
         specs = {tap: extractor.spec(tap) for tap in extractor.taps}
-        return cls(extractor.device, extractor.resize, extractor.taps, specs)
+        backend = getattr(extractor, "backend", None)
+        return cls(extractor.device, extractor.resize, extractor.taps, specs, backend)
 
     def spec(self, tap: str) -> Spec:
         """The identity of the features."""

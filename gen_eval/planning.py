@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from gen_eval.errors import GenEvalError, TooFewImages, UnknownName, UsageError
-from gen_eval.extractors import Extractor, find_extractor
+from gen_eval.extractors import WITH_BACKENDS, Extractor, find_extractor
+from gen_eval.extractors.backends import BACKENDS, TORCH
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Images
 from gen_eval.metrics import Measure, Metric, find_measure
@@ -93,6 +94,7 @@ def load_extractors(
     own: Mapping[str, Extractor] | None = None,
     weights: str | Path | Mapping[str, str | Path] | None = None,
     precision: str = "fp32",
+    backend: str = TORCH,
     dim: int | None = None,
     offline: bool | None = None,
     progress: Progress = silent,
@@ -106,19 +108,22 @@ def load_extractors(
         own: extractors of the caller's, by name.
         weights: a local file, or files by extractor.
         precision: of the networks.
+        backend: what runs them, a name in :data:`gen_eval.extractors.backends.BACKENDS`; those of ``own`` run as
+            they do.
         dim: of the vectors that ``identity`` is to pass on.
         offline: never touch the network.
         progress: told how downloads stand.
 
     Raises:
-        UnknownName: if there is no such extractor or tap.
-        UsageError: if it does not show which network the weights are for.
+        UnknownName: if there is no such extractor, tap or backend.
+        UsageError: if it does not show which network the weights are for, or a network does not run by the backend.
         WeightsError: if weights do not fit, or lack what a tap needs.
         FetchError: if weights can be had from nowhere.
     """
     own = own or {}
     names = list({measure.extractor: None for measure in measures})
     loaders = {name: find_extractor(name) for name in names if name not in own}
+    _require_backend(backend, loaders)
     files = _weights_by_extractor(weights, [name for name in loaders if name not in _WITHOUT_WEIGHTS])
     extractors = {}
     for name in names:
@@ -133,12 +138,25 @@ def load_extractors(
                 device=device,
                 offline=offline,
                 progress=progress,
+                **({"backend": backend} if name in WITH_BACKENDS else {}),
                 **({"dim": dim} if name == IDENTITY else protocol.preprocessing.get(name, {})),
             )
         for tap in taps:
             extractor.spec(tap)  # refuses what it lacks
         extractors[name] = extractor
     return extractors
+
+
+def _require_backend(backend: str, names: Collection[str]) -> None:
+    """Refuse a backend that a network, of those loaded here, does not run by."""
+    if backend not in BACKENDS:
+        raise UnknownName("backend", backend, BACKENDS)
+    for name in names:
+        if backend != TORCH and name not in (*WITH_BACKENDS, *_WITHOUT_WEIGHTS):
+            raise UsageError(
+                f"backend {backend} runs {' and '.join(WITH_BACKENDS)} alone, and {name} was asked for too: leave "
+                "--backend (backend=) out, or measure the two apart"
+            )
 
 
 def pick_device(device: str | torch.device | None = None) -> torch.device:

@@ -71,7 +71,7 @@ def compute(
             *_divisor_warnings(summaries, features, params),
         ),
         cite=metric.cite,
-        made_with=made_with(extractor.device),
+        made_with={**made_with(extractor.device), **_backend(summaries)},
         seconds=time.perf_counter() - started,
         contributions=_by_index(score.contributions, features, metric.by_rows),
         per_image=_by_index(score.per_image, features, metric.by_rows),
@@ -130,6 +130,13 @@ def _with_classes(features: Features, labels: Labels) -> Features:
 def _info(summary: Summary, features: Features, by_rows: bool) -> SetInfo:
     n = features.sample.n if by_rows and features.sample else features.n
     return SetInfo(summary.name, summary.digest, n, len(summary.skipped), summary.notes, summary.claimed)
+
+
+def _backend(summaries: Mapping[str, Summary]) -> dict[str, str]:
+    """What ran the network for each set, where that is known: statistics may come from another process."""
+    records = [summary.made_with for summary in summaries.values()]
+    found = dict.fromkeys(record["backend"] for record in records if "backend" in record)
+    return {"backend": ", ".join(found)} if found else {}
 
 
 def _set_warnings(

@@ -18,7 +18,7 @@ from gen_eval.images.arrays import NOTES, channel_axis
 from gen_eval.images.floats import FloatRange
 from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments, Sample, SampleStream, scrambled
-from gen_eval.summary import Gather, Reading, Request, Summary, default_batch_size, made_with
+from gen_eval.summary import Gather, Reading, Request, Summary, default_batch_size
 
 _LANES = 2  # numbers of 64 bits in the fingerprint of an image
 _CONTENTS = 2**256
@@ -55,10 +55,10 @@ class Part:
         """The same with its features on another device."""
         return replace(self, features={key: found.to(device) for key, found in self.features.items()})
 
-    def summary(self, name: str, device: torch.device) -> Summary:
-        """The set as metrics take it; the device goes into the record."""
+    def summary(self, name: str, made_with: Mapping[str, str]) -> Summary:
+        """The set as metrics take it, with the record of what it was made with."""
         digest = hashlib.sha256(f"{self.n} {self.content:064x}".encode()).hexdigest()
-        return Summary(name, digest, self.features, made_with(device), notes=self.notes)
+        return Summary(name, digest, self.features, made_with, notes=self.notes)
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain data, as ``torch.load`` takes them with ``weights_only``."""

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Protocol
@@ -186,7 +186,7 @@ def summarize(
         name=images.name,
         digest=digest.hexdigest(),
         features={key: features for reading in readings for key, features in reading.finish().items()},
-        made_with=made_with(requests[0].extractor.device),
+        made_with=made_with(requests[0].extractor.device, [request.extractor for request in requests]),
         skipped=tuple(skipped),
         notes=dict(notes),
         part=None if part is None else Part(part.start, part.stop, len(images), b"".join(contents)),
@@ -303,8 +303,13 @@ def default_workers() -> int:
     return min(cores, 16)
 
 
-def made_with(device: torch.device) -> dict[str, str]:
-    """Versions and device, which may move a number by rounding and are recorded with it."""
+def made_with(device: torch.device, extractors: Iterable[Extractor] = ()) -> dict[str, str]:
+    """Versions, device and what ran the networks, which may move a number by rounding and are recorded with it."""
     packages = ("gen_eval", "torch", "numpy", "scipy", "pillow")
     on = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {**{name: metadata.version(name) for name in packages}, "device": f"{device.type} ({on})"}
+    backends = dict.fromkeys(filter(None, (getattr(one, "backend", None) for one in extractors)))
+    return {
+        **{name: metadata.version(name) for name in packages},
+        "device": f"{device.type} ({on})",
+        **({"backend": ", ".join(backends)} if backends else {}),
+    }

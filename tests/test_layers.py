@@ -113,6 +113,7 @@ ENGINE_LIBRARIES = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "click": (),
     "rich": (),
+    **dict.fromkeys(("onnx", "onnxruntime", "openvino"), ("extractors",)),
     "safetensors": ("extractors", "sealed"),
     "torchdiffeq": ("zoo",),
     "zuko": ("zoo",),

@@ -63,6 +63,7 @@ EXTRACTORS: dict[str, Callable[..., Any]] = {
     "identity": Identity.load,
     "pixels": Pixels.load,
 }
+WITH_BACKENDS = ("inception",)  # whose loaders take ``backend``: what :mod:`.backends` has runs them too
 
 
 def find_extractor(name: str) -> Callable[..., Extractor]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import UnknownName, WeightsError
+from gen_eval.extractors.backends import TORCH, Exported, describe, settle_backend
 from gen_eval.extractors.inception_net import InceptionNet
 from gen_eval.extractors.inception_weights import (
     HEAD,
@@ -25,7 +26,7 @@ from gen_eval.extractors.inception_weights import (
     fingerprint,
     read_weights,
 )
-from gen_eval.extractors.network import settle_precision
+from gen_eval.extractors.network import Forward, settle_precision
 from gen_eval.extractors.tensors import State
 from gen_eval.fetch import fetch
 from gen_eval.precision import arithmetic
@@ -59,9 +60,15 @@ class Inception:
         normalize: a key of :data:`NORMALIZATIONS`.
         device: where the network runs.
         precision: a name in :data:`gen_eval.precision.PRECISIONS`.
+        backend: what runs the network, a name in :data:`gen_eval.extractors.backends.BACKENDS`. It is no term of the
+            features, which are the same to rounding.
+
+    Attributes:
+        backend: its name and version.
 
     Raises:
-        UnknownName: if the normalisation or the precision is unknown.
+        UnknownName: if the normalisation, the precision or the backend is unknown.
+        UsageError: if the backend is not installed, or cannot run on the device or in the precision.
         WeightsError: if tensors are missing or have other shapes.
     """
 
@@ -73,11 +80,14 @@ class Inception:
         normalize: str = "(x-128)/128",
         device: torch.device | str = "cpu",
         precision: str = "fp32",
+        backend: str = TORCH,
     ) -> None:
         if normalize not in NORMALIZATIONS:
             raise UnknownName("normalisation", normalize, NORMALIZATIONS)
         self.device = torch.device(device)
         self._precision = settle_precision(precision, self.device)
+        library = settle_backend(backend, self.device, precision)
+        self.backend = describe(backend)
         self.resize = Resize(INPUT_SIZE, resize)
         has_head = HEAD in state
         self.taps: Mapping[str, int] = {
@@ -88,7 +98,8 @@ class Inception:
         whole = fingerprint(state, head=True)
         self._weights = {tap: whole if tap in _HEAD_TAPS else trunk for tap in self.taps}
         net = InceptionNet(state).eval().requires_grad_(False)
-        self._net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._forward: Forward = Exported(net, INPUT_SIZE, library, precision) if library else net
 
     @classmethod
     def load(
@@ -102,6 +113,7 @@ class Inception:
         offline: bool | None = None,
         progress: Progress = silent,
         precision: str = "fp32",
+        backend: str = TORCH,
     ) -> Inception:
         """The Inception of FID, 2015-12-05, with taps pool, spatial, logits, logits_unbiased, 64, 192 and 768.
 
@@ -114,11 +126,15 @@ class Inception:
             offline: never touch the network; by default as the environment says.
             progress: told how a download stands.
             precision: a name in :data:`gen_eval.precision.PRECISIONS`.
+            backend: what runs the network, a name in :data:`gen_eval.extractors.backends.BACKENDS`.
 
         Raises:
+            UnknownName: if there is no such backend.
+            UsageError: if the backend is not installed, or cannot run on the device or in the precision.
             FetchError: if the weights can be had from nowhere.
             WeightsError: if the file is not this network, or lacks the head that a tap needs.
         """
+        settle_backend(backend, torch.device(device), precision)  # before anything is fetched in vain
         if weights is None:
             asset = WEIGHTS_WITH_HEAD if set(taps) & set(_HEAD_TAPS) else WEIGHTS
             weights = fetch(asset, offline=offline, progress=progress)
@@ -128,6 +144,7 @@ class Inception:
             normalize=normalize,
             device=device,
             precision=precision,
+            backend=backend,
         )
         for tap in taps:
             extractor.spec(tap)
@@ -166,5 +183,5 @@ class Inception:
         scale, shift = NORMALIZATIONS[self._normalize]
         with arithmetic(self._precision, self.device.type):
             x = images.contiguous(memory_format=torch.channels_last) * scale + shift
-            features: dict[str, Tensor] = self._net(x, taps)
+            features = self._forward(x, taps)
         return {tap: values.float() for tap, values in features.items()}

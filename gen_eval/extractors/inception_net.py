@@ -38,17 +38,22 @@ class Conv(nn.Module):
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
         self._stride = stride
         self._padding = tuple(k // 2 for k in self.weight.shape[2:]) if same else (0, 0)
-        self._rectified = sum(self.widths[: len(names) - linear])
+        self._rectified = len(names) - linear
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[b, c, h, w]`` to ``[b, sum(widths), h', w']``."""
-        y = F.conv2d(x, self.weight, self.bias, self._stride, self._padding)
-        F.relu_(y[:, : self._rectified])
-        return y
+        """``[b, c, h, w]`` to ``[b, sum(widths), h', w']``, of convolutions that all have their ReLU."""
+        return F.relu_(self._convolve(x))
 
     def branches(self, x: Tensor) -> tuple[Tensor, ...]:
         """The output of each convolution by itself."""
-        return torch.split(self(x), self.widths, 1)
+        # Branch by branch: a ReLU in place of a slice of them all would be traced as a scatter (see .backends).
+        outputs = torch.split(self._convolve(x), self.widths, 1)
+        for output in outputs[: self._rectified]:
+            F.relu_(output)
+        return outputs
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, self._stride, self._padding)
 
 
 class MixedA(nn.Module):
