@@ -60,8 +60,8 @@ class Inception:
         normalize: a key of :data:`NORMALIZATIONS`.
         device: where the network runs.
         precision: a name in :data:`gen_eval.precision.PRECISIONS`.
-        backend: what runs the network, a name in :data:`gen_eval.extractors.backends.BACKENDS`. It is no term of the
-            features, which are the same to rounding.
+        backend: what runs the network, a name in :data:`gen_eval.extractors.backends.BACKENDS`. In fp32 it is no term
+            of the features, which are the same to rounding.
 
     Attributes:
         backend: its name and version.
@@ -88,6 +88,9 @@ class Inception:
         self._precision = settle_precision(precision, self.device)
         library = settle_backend(backend, self.device, precision)
         self.backend = describe(backend)
+        # Equal to rounding in fp32 alone: where rounding is coarse, each library's is a term of its own.
+        alike = library is None or self._precision == "fp32"
+        self._rounding = self._precision if alike else f"{self._precision} by {backend}"
         self.resize = Resize(INPUT_SIZE, resize)
         has_head = HEAD in state
         self.taps: Mapping[str, int] = {
@@ -165,7 +168,7 @@ class Inception:
                 f"the head: {WEIGHTS_WITH_HEAD.sources[0]}; name it with --weights FILE or put it in the cache "
                 "with `geneval weights add FILE`."
             )
-        return Spec(NAME, self._weights[tap], self.resize, self._normalize, self._precision)
+        return Spec(NAME, self._weights[tap], self.resize, self._normalize, self._rounding)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, taps: Collection[str] = ("pool",)) -> dict[str, Tensor]:
