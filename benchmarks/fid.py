@@ -28,7 +28,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-from recording import write_csv
+
+from gen_eval.bench.recording import write_csv
 
 # No torch in here: a child's peak memory, as the kernel counts it, starts at what its parent holds.
 

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from recording import cores
+from gen_eval.bench.recording import cores
 
 HELPER = Path(__file__).parents[1] / "tests" / "parity" / "peers.py"
 MOST_WORKERS = {"pytorch-fid": 8, "torch-fidelity": 4, "clean-fid": 12}
