@@ -66,14 +66,17 @@ def main() -> None:
                 for role in ("real", "fake")
             )
             commands = commands_of(args.tools, ours, real, fake, home, args.device)
-            runs += race(commands, rounds=args.rounds, images=args.images, name=name, progress=show)
+            found, failed = race(commands, rounds=args.rounds, images=args.images, name=name, progress=show)
+            if failed:
+                raise SystemExit("\n".join(failed.values()))
+            runs += found
             write_csv(out, runs, LIBRARIES)
     print_table(runs)
     print(f"\nevery run: {out}")
 
 
 def show(task: str, done: int, total: int | None, unit: str) -> None:
-    print(f"{task}: {done} of {total} {unit}es", file=sys.stderr)
+    print(f"{task}: {done} of {total} processes", file=sys.stderr)
 
 
 def print_table(runs: Sequence[Run]) -> None:

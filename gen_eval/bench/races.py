@@ -136,8 +136,8 @@ def race(
     images: int,
     name: str,
     progress: Progress = silent,
-) -> list[Run]:
-    """Run each contestant once a round, in turns.
+) -> tuple[list[Run], dict[str, str]]:
+    """Run each contestant once a round, in turns. One that fails is not run again.
 
     Args:
         commands: by tool.
@@ -146,30 +146,25 @@ def race(
         name: of the folders, for the record.
         progress: told of the processes that are done.
 
-    Raises:
-        RunFailed: if a contestant fails, or prints no value.
+    Returns:
+        The runs, and the reason for each contestant that failed or printed no value.
     """
     runs: list[Run] = []
-    total = rounds * len(commands)
-    progress(name, 0, total, "process")
-    for turn in range(rounds):
-        for tool, argv in commands.items():
-            account = launch(argv)
-            runs.append(
-                Run(
-                    name,
-                    images,
-                    tool,
-                    turn,
-                    account.wall_s,
-                    account.user_s,
-                    account.system_s,
-                    account.peak_mib,
-                    value_in(account.output, tool),
-                )
-            )
-            progress(name, len(runs), total, "process")
-    return with_gaps(runs)
+    failed: dict[str, str] = {}
+    turns = [(turn, tool) for turn in range(rounds) for tool in commands]
+    progress(name, 0, len(turns), "step")
+    for done, (turn, tool) in enumerate(turns, 1):
+        if tool not in failed:
+            try:
+                account = launch(commands[tool])
+                value = value_in(account.output, tool)
+            except RunFailed as error:
+                failed[tool] = str(error)
+            else:
+                took = (account.wall_s, account.user_s, account.system_s, account.peak_mib)
+                runs.append(Run(name, images, tool, turn, *took, value))
+        progress(name, done, len(turns), "step")
+    return with_gaps(runs), failed
 
 
 def value_in(output: str, tool: str) -> float:
