@@ -13,7 +13,7 @@ from torch import Tensor
 from gen_eval import resize
 from gen_eval.bench.flops import flops
 from gen_eval.bench.overlap import Overlap, measure_overlap
-from gen_eval.errors import UsageError
+from gen_eval.errors import CorruptImages, UsageError
 from gen_eval.extractors import Extractor
 from gen_eval.images import Broken, Decoded, Images
 from gen_eval.metrics import Measure
@@ -70,7 +70,7 @@ def measure_stages(
     *,
     batch_size: int | None = None,
     workers: int | None = None,
-    many: int = MANY,
+    many: int | None = None,
     progress: Progress = silent,
 ) -> tuple[list[Stage], Overlap]:
     """Time each stage of a distance between two sets of images, one after the other, and one overlapped pass.
@@ -85,16 +85,16 @@ def measure_stages(
         protocol: its parameters.
         batch_size: images that go through the network together; by default what suits the device.
         workers: decoding threads of the pass; by default what suits the machine.
-        many: rows of each of the made-up sets whose distance is timed besides; 0 for none.
+        many: rows of each of the made-up sets whose distance is timed besides, by default :data:`MANY`; 0 for none.
         progress: told of the stages done, and of the images of the passes.
 
     Raises:
         UsageError: if there are fewer than two images.
-        CorruptImages: if files are broken.
+        CorruptImages: if files are broken; names them.
     """
     if min(len(real), len(fake)) < 2:
         raise UsageError(f"found {len(real)} and {len(fake)} images: stages are timed on 2 or more a set")
-    tap = measure.tap
+    tap, many = measure.tap, MANY if many is None else many
     request = Request(extractor, (tap,))
     size = batch_size or default_batch_size([request])
     steps = 5 if many else 4
@@ -134,9 +134,8 @@ def _decode(images: Images) -> tuple[Stage, list[Any]]:
     seconds, read = _timed(
         lambda: [images.read([index])[0] for index in range(len(images))], torch.device("cpu")
     )
-    broken = [image for image in read if isinstance(image, Broken)]
-    if broken:
-        raise UsageError(f"{broken[0].label} of {images.name} cannot be read: {broken[0].reason}")
+    if broken := [(image.label, image.reason) for image in read if isinstance(image, Broken)]:
+        raise CorruptImages(images.name, broken)
     return Stage(DECODE, len(read), seconds), [image.pixels for image in read if isinstance(image, Decoded)]
 
 
