@@ -13,6 +13,7 @@ import pytest
 from gen_eval_cli import bench as verb
 
 from gen_eval.bench import limits, races, report, stages
+from gen_eval.bench.pictures import write_folder
 from gen_eval.bench.races import Run
 from gen_eval.bench.report import Report, Settings
 from gen_eval.bench.stages import Stage
@@ -26,9 +27,6 @@ def _tiny(monkeypatch):
     monkeypatch.setitem(limits.SIDES, "cpu", 128)
     monkeypatch.setitem(limits.BUFFERS, "cpu", 2**20)
     monkeypatch.setattr(stages, "MANY", 300)
-    monkeypatch.setattr(
-        stages.measure_stages, "__kwdefaults__", {**stages.measure_stages.__kwdefaults__, "many": 300}
-    )
 
 
 @pytest.fixture
@@ -171,13 +169,8 @@ def test_the_chart(run, stand_ins, tmp_path, name):
     assert out.stat().st_size > 5000
     if name.endswith("svg"):
         text = out.read_text()
-        for words in (
-            "Matrix products, GFLOP/s",
-            "Stages, ms an image",
-            "Whole process, peak MiB",
-            "geneval:pytorch-fid",
-        ):
-            assert words in text
+        titles = ("Matrix products, GFLOP/s", "Stages, ms an image", "Whole process, peak MiB")
+        assert all(words in text for words in (*titles, "geneval:pytorch-fid"))
 
 
 def test_a_chart_without_matplotlib(run, monkeypatch, tmp_path):
@@ -190,22 +183,22 @@ def test_a_chart_without_matplotlib(run, monkeypatch, tmp_path):
     assert "pip install 'gen_eval[plot]'" in done.err
 
 
-def test_a_real_peer(run_inception, weights):
+def test_a_real_peer(weights, tmp_path):
     """The commands as they are: a peer and ours on the same files and weights reach the same value."""
     if "torch-fidelity" not in races.installed():
         pytest.skip("torch-fidelity is not installed")
-    options = ("--rounds", 1, "--peer", "torch-fidelity", "--weights", weights, "--json")
-    done = run_inception("bench", *TINY, *options)
-    assert done.code == 0, done.err
-    found = json.loads(done.out)
-    assert found["failed"] == {}
-    peer, ours = found["processes"]
-    assert ours["fid"] == pytest.approx(peer["fid"], rel=1e-4)
-    assert min(peer["peak_mib"], ours["peak_mib"]) > 200  # torch and the network at least
-    (network,) = [stage for stage in found["stages"] if stage["name"] == "network"]
-    assert network["gflop"] == pytest.approx(11.42, rel=1e-3)
-    best = max(rate["value"] for rate in found["limits"] if rate["numbers"] == "float32")
-    assert network["share"] == pytest.approx(network["gflop"] * network["images_per_s"] / best)
+    real, fake = (
+        write_folder(tmp_path / kind, 3, 32, "jpg", fake=kind == "fake") for kind in ("real", "fake")
+    )
+    races.prepare_peers(weights, tmp_path / "home")
+    ours = [*verb.OURS, "--weights", str(weights), "--device", "cpu", "--offline"]
+    tools = races.tools_of(["torch-fidelity"])
+    commands = races.commands_of(tools, ours, real, fake, tmp_path / "home", "cpu")
+    runs, failed = races.race(commands, rounds=1, images=3, name="jpg32")
+    assert failed == {}
+    assert [run.tool for run in runs] == tools
+    assert runs[1].gap_to_peer < 1e-4
+    assert min(run.peak_mib for run in runs) > 200  # torch and the network at least
 
 
 def test_every_run_is_a_row():
