@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from threading import Thread
 
 from gen_eval.errors import RunFailed, UsageError
 
@@ -60,33 +60,26 @@ def launch(argv: Sequence[str], environment: Mapping[str, str] | None = None) ->
     inherited = {key: value for key, value in os.environ.items() if key != _DROPPED}
     # Nothing in the folder that the user happens to be in shall be imported in place of a library.
     variables = {**inherited, "PYTHONSAFEPATH": "1", **(environment or {})}
-    helper = [sys.executable, "-m", __name__, *argv]
-    process = subprocess.Popen(
-        helper,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=variables,
-        start_new_session=True,
-    )
+    # Of this pipe nothing is read but its end, which comes when this process lets go of it or dies, however it dies.
+    theirs, ours = os.pipe()
     try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__, *argv],
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=variables,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which ends the others in order
+        )
+        os.close(theirs)
         out, errors = process.communicate()
-    except BaseException:
-        _end(process)
-        raise
+    finally:
+        os.close(ours)
     if process.returncode:
         last = "\n".join(errors.strip().splitlines()[-_LAST:])
         raise RunFailed(f"{' '.join(argv)}\nended with {process.returncode}:\n{last}")
     return Account(**json.loads(out))
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End the helper and all that it started, as on Ctrl-C: they are a session of their own."""
-    if hasattr(os, "killpg"):
-        os.killpg(process.pid, signal.SIGTERM)
-    else:
-        process.terminate()
-    process.wait()
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -98,6 +91,7 @@ def _run(argv: Sequence[str]) -> int:
         except OSError as error:
             sys.stderr.write(f"it cannot be started: {error}\n")
             return 127
+        Thread(target=_end_with_parent, args=(process,), daemon=True).start()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -107,6 +101,12 @@ def _run(argv: Sequence[str]) -> int:
     if process.returncode == 0:
         sys.stdout.write(json.dumps(asdict(account)))
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _end_with_parent(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of standard input, and end a command that is still running."""
+    os.read(0, 1)  # without the lock of sys.stdin, which would be held when this process ends
+    process.terminate()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -35,6 +39,35 @@ def test_a_command_that_fails_has_the_last_word():
         launch([sys.executable, "-c", "import sys; print('no weights here', file=sys.stderr); sys.exit(3)"])
     with pytest.raises(RunFailed, match="cannot be started"):
         launch(["/nowhere/at/all"])
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_behind(tmp_path, how):
+    """However this process ends, the command ends with it."""
+    note = tmp_path / "pid"
+    command = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid()) + ' '); time.sleep(60)"
+    script = (
+        f"import sys; from gen_eval.bench.launcher import launch; launch([sys.executable, '-c', {command!r}])"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as parent:
+        wait_for(lambda: note.exists() and note.read_text().endswith(" "))
+        parent.send_signal(how)
+    wait_for(lambda: not runs(int(note.read_text())))
+
+
+def wait_for(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.05)
+
+
+def runs(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_folder_s_files_are_not_imported(tmp_path, monkeypatch):
