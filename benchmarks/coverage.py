@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recording import write_csv
 
+from gen_eval.bench.recording import write_csv
 from gen_eval.metrics import METRICS, Score
 from gen_eval.stats import Features
 

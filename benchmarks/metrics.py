@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recording import write_csv
+
+from gen_eval.bench.recording import write_csv
 
 HERE = Path(__file__).parent
 DIM = 2048

@@ -10,9 +10,9 @@ import argparse
 from pathlib import Path
 
 import torch
-from recording import write_csv
 from zoo_records import RESULTS, Tolerance
 
+from gen_eval.bench.recording import write_csv
 from gen_eval.zoo import load_checkpoint, open_sampler
 from gen_eval.zoo.continuous import DATA, LATENT
 from gen_eval.zoo.flows import FlowSampler

@@ -21,10 +21,10 @@ import numpy as np
 from gen_eval_cli.allocator import keep_freed_memory
 from gen_eval_cli.console import progress_bar
 from gen_eval_cli.pictures import Row, draw_rows
-from recording import write_csv
 from zoo_records import HELD_OUT, RESULTS, Bound, Entry, Truncated
 
 from gen_eval import Evaluation, Result
+from gen_eval.bench.recording import write_csv
 from gen_eval.datasets import Dataset, load
 from gen_eval.likelihood import Likelihood, compare, evaluate_likelihood
 from gen_eval.progress import Progress

@@ -47,6 +47,7 @@ VERBS = {
     "stats": ("stats", "stats", "Measure a set once, for any later use as a reference."),
     "zoo": ("zoo", "zoo", "Reference generators: list, train, sample and look at them."),
     "validate": ("validate", "validate", "Check metrics and models against answers that are known."),
+    "bench": ("bench", "bench", "How near this machine's limit each stage is, and other tools beside ours."),
     "weights": ("weights", "weights", "List, fetch, add and verify network weights."),
 }
 

@@ -14,7 +14,8 @@
     ├── StoreError              a statistics file that cannot be read or adopted
     ├── NumericalError          features or covariances that no number can be made from
     ├── IncomparableError       two numbers measured on different terms
-    └── DistributedError        processes that did not meet
+    ├── DistributedError        processes that did not meet
+    └── RunFailed               a process of another tool that ended in an error
 
 A message says what was found, what was expected, and what to do.
 """
@@ -105,3 +106,7 @@ class IncomparableError(GenEvalError):
 
 class DistributedError(GenEvalError):
     """Processes that were to measure together and did not meet."""
+
+
+class RunFailed(GenEvalError):
+    """A process of another tool that ended in an error; the message has its last words."""

@@ -77,6 +77,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("fetch", "stats", "metrics", "images", "extractors", "labels", "summary", "cache"),
         *("references", "sources", "results", "protocols", "planning", "scoring"),
     ),
+    "bench": (
+        *(*BASE, "precision", "stats", "resize", "images", "extractors", "metrics", "protocols", "summary"),
+        *("fetch", "planning"),
+    ),
     "monitor": (
         *("errors", "distributed", "spec", "metrics", "images", "extractors", "summary", "streaming"),
         *("results", "planning", "evaluation"),

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peers
 import pytest
 import torch
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
+from gen_eval.bench import peers
 from gen_eval.datasets import load
 from gen_eval.errors import FetchError
 from gen_eval.extractors import Extractor

@@ -7,10 +7,10 @@ once more on made-up features of full rank, because images enough for that take 
 from __future__ import annotations
 
 import numpy as np
-import peers
 import pytest
 import torch
 
+from gen_eval.bench import peers
 from gen_eval.metrics import find_measure
 from gen_eval.metrics.frechet.frechet import frechet
 from gen_eval.metrics.frechet.gaussian import Gaussian

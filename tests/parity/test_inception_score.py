@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import peers
 import pytest
 import torch
 
+from gen_eval.bench import peers
 from gen_eval.metrics.inception_score import inception_score
 
 NOWHERE = peers.PeerWeights(Path())  # from features on, no peer looks for weights

@@ -7,10 +7,10 @@ much of a small distance, so they are also given float64, and ours float32 all t
 from __future__ import annotations
 
 import numpy as np
-import peers
 import pytest
 import torch
 
+from gen_eval.bench import peers
 from gen_eval.metrics.kernel.kernels import polynomial
 from gen_eval.metrics.kernel.kid import kid
 from gen_eval.metrics.kernel.mmd import mmd

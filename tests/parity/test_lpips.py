@@ -10,12 +10,12 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import peers
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gen_eval.bench import peers
 from gen_eval.errors import FetchError
 from gen_eval.extractors.lpips import LPIPS
 from gen_eval.extractors.lpips_weights import WEIGHTS, read_weights

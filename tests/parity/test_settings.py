@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import peers
 import pytest
 import torch
 from prdc import compute_prdc
 
+from gen_eval.bench import peers
 from gen_eval.evaluation import evaluate
 
 NOWHERE = peers.PeerWeights(Path())  # from features on, no peer looks for weights

@@ -11,12 +11,12 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import peers
 import pytest
 import torch
 from PIL import Image
 
 from gen_eval import foreign
+from gen_eval.bench import peers
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Custom
 from gen_eval.foreign import Held

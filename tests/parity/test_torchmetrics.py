@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import shutil
 
-import peers
 import pytest
 import torch
 
+from gen_eval.bench import peers
 from gen_eval.evaluation import evaluate
 
 N = 8

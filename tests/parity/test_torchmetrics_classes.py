@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import peers
 import pytest
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance as TheirFid
 from torchmetrics.image.inception import InceptionScore as TheirIs
 from torchmetrics.image.kid import KernelInceptionDistance as TheirKid
 
+from gen_eval.bench import peers
 from gen_eval.integrations.torchmetrics import (
     FrechetInceptionDistance,
     InceptionScore,

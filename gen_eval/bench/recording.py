@@ -11,6 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+ABSENT = "absent"
+
 
 def write_csv(path: Path, runs: Sequence[Any], libraries: Sequence[str]) -> None:
     """One row a run, below comment lines that name the machine and the libraries.
@@ -22,8 +24,7 @@ def write_csv(path: Path, runs: Sequence[Any], libraries: Sequence[str]) -> None
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
-        system = f"{platform.system()}, Python {platform.python_version()}"
-        file.write(f"# {cores()} cores of {processor()}, {system}\n")
+        file.write(f"# {machine()}\n")
         file.write("# " + ", ".join(f"{name} {version(name)}" for name in libraries) + "\n")
         rows = csv.DictWriter(file, fieldnames=list(asdict(runs[0])), lineterminator="\n")
         rows.writeheader()
@@ -38,12 +39,17 @@ def _short(key: str, value: Any) -> Any:
     return value
 
 
+def machine() -> str:
+    """The cores at hand, the processor, the system and Python, in one line."""
+    return f"{cores()} cores of {processor()}, {platform.system()}, Python {platform.python_version()}"
+
+
 def version(library: str) -> str:
     """The installed version, or that there is none."""
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
-        return "absent"
+        return ABSENT
 
 
 def cores() -> int:

@@ -1,7 +1,7 @@
 """The other tools, run live and without a network on any two folders.
 
-Each function runs a peer's own code from its loader to its distance, on the CPU. Nothing of a peer is
-replaced but where it looks for weights, and that mostly by its own means:
+Each function runs a peer's own code from its loader to its distance. Nothing of a peer is replaced but where
+it looks for weights, and that mostly by its own means:
 
 - pytorch-fid, torchmetrics and clean-fid's ``legacy_pytorch`` ask torch.hub for a file, which finds it below
   ``TORCH_HOME``; torch-fidelity has an option for it.
@@ -9,12 +9,13 @@ replaced but where it looks for weights, and that mostly by its own means:
   everybody's, so its own wrapper is given the file from elsewhere (``custom_feat_extractor``).
 - SciPy 1.18 took ``disp`` from ``sqrtm``: there, the peers that pass it get a ``linalg`` that still has it.
 
-A module of its own, imported by path: torch-fidelity's wheel installs a top-level package ``tests``.
+Of gen_eval nothing is imported here: the process of a peer shall not pay for ours.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import os
 import warnings
@@ -27,6 +28,7 @@ from typing import Any, Literal
 from unittest import mock
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
 import torch
 from PIL import Image
@@ -60,8 +62,8 @@ class PeerResult:
     """What a peer reports, and the features ``[n, 2048]`` it reports it from, by sorted path."""
 
     fid: float
-    real_features: np.ndarray
-    fake_features: np.ndarray
+    real_features: npt.NDArray[Any]
+    fake_features: npt.NDArray[Any]
 
 
 def peer_weights(trunk: Mapping[str, Tensor], folder: Path) -> PeerWeights:
@@ -82,12 +84,19 @@ def peer_weights(trunk: Mapping[str, Tensor], folder: Path) -> PeerWeights:
     torch.save({**head, **_state_dict(trunk)}, weights.state)
     os.link(weights.state, weights.home / FIDELITY_FILE)
     with surroundings(weights):
-        _write_script(weights)
+        if importlib.util.find_spec("cleanfid"):  # the only one that reads it
+            _write_script(weights)
     return weights
 
 
 def pytorch_fid(
-    real: Path, fake: Path, weights: PeerWeights, *, batch_size: int = 50, workers: int = 0
+    real: Path,
+    fake: Path,
+    weights: PeerWeights,
+    *,
+    batch_size: int = 50,
+    workers: int = 0,
+    device: str = "cpu",
 ) -> PeerResult:
     """FID by pytorch-fid; images of mixed sizes need ``batch_size=1``."""
     paths = [str(real), str(fake)]
@@ -95,12 +104,18 @@ def pytorch_fid(
         surroundings(weights, "pytorch_fid.fid_score") as peer,
         _recorded(peer, "get_activations") as features,
     ):
-        fid = peer.calculate_fid_given_paths(paths, batch_size, torch.device("cpu"), DIM, workers)
+        fid = peer.calculate_fid_given_paths(paths, batch_size, torch.device(device), DIM, workers)
     return PeerResult(float(fid), *features)
 
 
 def torch_fidelity(
-    real: Path, fake: Path, weights: PeerWeights, *, batch_size: int = 64, workers: int = 0
+    real: Path,
+    fake: Path,
+    weights: PeerWeights,
+    *,
+    batch_size: int = 64,
+    workers: int = 0,
+    device: str = "cpu",
 ) -> PeerResult:
     """FID by torch-fidelity; images of mixed sizes need ``batch_size=1``; it fixes any ``workers > 0``."""
     with surroundings(weights, "torch_fidelity.metric_fid") as peer:
@@ -109,7 +124,7 @@ def torch_fidelity(
                 input1=str(real),
                 input2=str(fake),
                 fid=True,
-                cuda=False,
+                cuda=device != "cpu",
                 cache=False,
                 verbose=False,
                 batch_size=batch_size,
@@ -117,7 +132,7 @@ def torch_fidelity(
                 feature_extractor_weights_path=str(weights.state),
             )
         fid = metrics[peer.KEY_METRIC_FID]
-    return PeerResult(float(fid), *(layers[str(DIM)].numpy() for layers in features))
+    return PeerResult(float(fid), *(layers[str(DIM)].cpu().numpy() for layers in features))
 
 
 def clean_fid(
@@ -128,13 +143,14 @@ def clean_fid(
     mode: Literal["clean", "legacy_pytorch"] = "clean",
     batch_size: int = 32,
     workers: int = 0,
+    device: str = "cpu",
 ) -> PeerResult:
     """FID by clean-fid, in one of its modes."""
     with surroundings(weights, "cleanfid.fid") as peer:
         extractor = None  # its own choice, which in mode "legacy_pytorch" asks torch.hub
         if mode == "clean":
             wrapper = importlib.import_module("cleanfid.inception_torchscript").InceptionV3W
-            extractor = wrapper(str(weights.home), download=False, resize_inside=False)
+            extractor = wrapper(str(weights.home), download=False, resize_inside=False).to(device)
         with _recorded(peer, "get_folder_features") as features:
             fid = peer.compute_fid(
                 str(real),
@@ -143,7 +159,7 @@ def clean_fid(
                 custom_feat_extractor=extractor,
                 batch_size=batch_size,
                 num_workers=workers,
-                device=torch.device("cpu"),
+                device=torch.device(device),
                 use_dataparallel=False,  # wants the first GPU wherever there is one
                 verbose=False,
             )
@@ -151,17 +167,23 @@ def clean_fid(
 
 
 def torchmetrics(
-    real: Path, fake: Path, weights: PeerWeights, *, batch_size: int = 50, workers: int = 0
+    real: Path,
+    fake: Path,
+    weights: PeerWeights,
+    *,
+    batch_size: int = 50,
+    workers: int = 0,
+    device: str = "cpu",
 ) -> PeerResult:
     """FID by torchmetrics, which has no loader: Pillow's pixels in its stead. Mixed sizes need ``batch_size=1``."""
     features = []
     with surroundings(weights, "torchmetrics.image.fid") as peer, torch.no_grad():
-        metric = peer.FrechetInceptionDistance()
+        metric = peer.FrechetInceptionDistance().to(device)
         for folder, is_real in ((real, True), (fake, False)):
             with _recorded(metric.inception, "forward") as rows:
                 for batch in uint8_batches(folder, batch_size):
-                    metric.update(batch, real=is_real)
-            features.append(torch.cat(rows).numpy())
+                    metric.update(batch.to(device), real=is_real)
+            features.append(torch.cat(rows).cpu().numpy())
         return PeerResult(float(metric.compute()), *features)
 
 
@@ -202,15 +224,17 @@ class _Network(nn.Module):
         self.layers = layers
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x).flatten(1)
+        features: Tensor = self.layers(x)
+        return features.flatten(1)
 
 
 def _write_script(weights: PeerWeights) -> None:
-    """Trace pytorch-fid's trunk: the operations of the original script, unfused and in its order."""
-    inception = importlib.import_module("pytorch_fid.inception").InceptionV3()
+    """Trace clean-fid's copy of pytorch-fid's trunk: the operations of the original script, in its order."""
+    inception = importlib.import_module("cleanfid.inception_pytorch").InceptionV3()
     network = _Network(nn.Sequential(*inception.blocks)).eval()
     with torch.no_grad():
-        torch.jit.trace(network, torch.zeros(2, 3, 299, 299)).save(str(weights.script))
+        trace: Any = torch.jit.trace  # has no types
+        trace(network, torch.zeros(2, 3, 299, 299)).save(str(weights.script))
 
 
 @contextmanager
@@ -240,6 +264,6 @@ def _recorded(owner: Any, name: str) -> Iterator[list[Any]]:
         yield returned
 
 
-def _sqrtm_with_disp(matrix: np.ndarray, disp: bool = True) -> Any:
+def _sqrtm_with_disp(matrix: npt.NDArray[np.float64], disp: bool = True) -> Any:
     root = scipy.linalg.sqrtm(matrix)
     return root if disp else (root, np.nan)

@@ -1,0 +1,223 @@
+"""Whole processes side by side: FID by ours and by each peer on the same folders and weights, in turns."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gen_eval.bench.launcher import launch
+from gen_eval.bench.peer_process import MOST_WORKERS, peer_command, prepare_command
+from gen_eval.bench.recording import ABSENT, version
+from gen_eval.errors import RunFailed
+from gen_eval.progress import Progress, silent
+
+# No torch in here: the folders may be measured by others alone.
+
+PEERS = tuple(MOST_WORKERS)
+OURS = "geneval"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process of one contestant.
+
+    Args:
+        set: the name of the folders.
+        images: of one folder.
+        tool: a peer's name, or ``geneval:PEER`` of ours under the protocol of that peer.
+        round: from 0.
+        wall_s: seconds from its start to its end.
+        user_s: CPU seconds of its own code.
+        system_s: CPU seconds of the kernel for it.
+        peak_mib: peak resident memory of its largest process, in MiB.
+        fid: the value that it reported.
+        gap_to_peer: of ours, how far the value is, relatively, from that of the peer.
+    """
+
+    set: str
+    images: int
+    tool: str
+    round: int
+    wall_s: float
+    user_s: float
+    system_s: float
+    peak_mib: float
+    fid: float
+    gap_to_peer: float | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The medians of a contestant over the rounds.
+
+    Args:
+        tool: who.
+        runs: how many rounds.
+        wall_s: seconds.
+        cpu_s: CPU seconds, of user and kernel.
+        peak_mib: MiB.
+        fid: the value of the last round.
+        speed: of ours, how many times as fast as the peer whose protocol it followed: the median over the rounds
+            of the ratio of the two that ran after one another; ``None`` of a peer.
+        memory: of ours, its peak memory as a share of that peer's; ``None`` of a peer.
+        gap: of ours, the largest relative difference of the two values; ``None`` of a peer.
+    """
+
+    tool: str
+    runs: int
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+    fid: float
+    speed: float | None = None
+    memory: float | None = None
+    gap: float | None = None
+
+
+def installed() -> list[str]:
+    """The peers that are installed."""
+    return [peer for peer in PEERS if version(peer) != ABSENT]
+
+
+def tools_of(peers: Sequence[str]) -> list[str]:
+    """Each peer, and ours under its protocol right after it: what the machine does besides hits both alike."""
+    return [tool for peer in peers for tool in (peer, f"{OURS}:{peer}")]
+
+
+def peer_of(tool: str) -> str | None:
+    """The peer whose protocol a run of ours follows; ``None`` of a peer.
+
+    >>> peer_of("geneval:clean-fid"), peer_of("clean-fid")
+    ('clean-fid', None)
+    """
+    name, _, peer = tool.partition(":")
+    return peer if name == OURS else None
+
+
+def prepare_peers(weights: Path, home: Path) -> None:
+    """Write the trunk as the peers read it, in a process of its own.
+
+    Raises:
+        RunFailed: if it fails.
+    """
+    launch(prepare_command(weights, home))
+
+
+def commands_of(
+    tools: Sequence[str], ours: Sequence[str], real: Path, fake: Path, home: Path, device: str
+) -> dict[str, list[str]]:
+    """The command of each contestant.
+
+    Args:
+        tools: as :func:`tools_of` names them.
+        ours: the beginning of our command, which takes ``REAL FAKE --protocol NAME --json`` besides.
+        real: folder of images.
+        fake: the other one.
+        home: what :func:`prepare_peers` wrote.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+    found = {}
+    for tool in tools:
+        peer = peer_of(tool)
+        if peer is None:
+            found[tool] = peer_command(tool, real, fake, home, device)
+        else:
+            found[tool] = [*ours, str(real), str(fake), "--protocol", peer, "--json"]
+    return found
+
+
+def race(
+    commands: Mapping[str, Sequence[str]],
+    *,
+    rounds: int,
+    images: int,
+    name: str,
+    progress: Progress = silent,
+) -> tuple[list[Run], dict[str, str]]:
+    """Run each contestant once a round, in turns. One that fails is not run again.
+
+    Args:
+        commands: by tool.
+        rounds: how often.
+        images: of one folder, for the record.
+        name: of the folders, for the record.
+        progress: told of the processes that are done.
+
+    Returns:
+        The runs, and the reason for each contestant that failed or printed no value.
+    """
+    runs: list[Run] = []
+    failed: dict[str, str] = {}
+    turns = [(turn, tool) for turn in range(rounds) for tool in commands]
+    progress(name, 0, len(turns), "step")
+    for done, (turn, tool) in enumerate(turns, 1):
+        if tool not in failed:
+            try:
+                account = launch(commands[tool])
+                value = value_in(account.output, tool)
+            except RunFailed as error:
+                failed[tool] = str(error)
+            else:
+                took = (account.wall_s, account.user_s, account.system_s, account.peak_mib)
+                runs.append(Run(name, images, tool, turn, *took, value))
+        progress(name, done, len(turns), "step")
+    return with_gaps(runs), failed
+
+
+def value_in(output: str, tool: str) -> float:
+    """The FID in what a contestant printed last: a bare number, or our JSON object.
+
+    Raises:
+        RunFailed: if it is neither.
+    """
+    lines = output.strip().splitlines()
+    try:
+        last = json.loads(lines[-1])
+        return float(last["value"] if isinstance(last, dict) else last)
+    except (IndexError, KeyError, TypeError, ValueError):
+        found = repr(lines[-1][:200]) if lines else "nothing"
+        raise RunFailed(
+            f"{tool} should print its FID last, as a number or a JSON object: found {found}"
+        ) from None
+
+
+def with_gaps(runs: Sequence[Run]) -> list[Run]:
+    """Add to our runs how far each value is, relatively, from that of the peer in the same round."""
+    values = {(run.set, run.round, run.tool): run.fid for run in runs}
+    found = []
+    for run in runs:
+        peer = values.get((run.set, run.round, peer_of(run.tool) or ""))
+        found.append(replace(run, gap_to_peer=abs(run.fid / peer - 1)) if peer else run)
+    return found
+
+
+def standings(runs: Sequence[Run]) -> list[Standing]:
+    """The medians over the rounds, in the order of the tools.
+
+    Args:
+        runs: all of one set.
+    """
+    by_tool: dict[str, dict[int, Run]] = {}
+    for run in runs:
+        by_tool.setdefault(run.tool, {})[run.round] = run
+    return [_standing(tool, mine, by_tool.get(peer_of(tool) or "", {})) for tool, mine in by_tool.items()]
+
+
+def _standing(tool: str, mine: Mapping[int, Run], theirs: Mapping[int, Run]) -> Standing:
+    pairs = [(mine[turn], theirs[turn]) for turn in mine if turn in theirs]
+    gaps = [run.gap_to_peer for run in mine.values() if run.gap_to_peer is not None]
+    runs = list(mine.values())
+    return Standing(
+        tool,
+        len(runs),
+        statistics.median(run.wall_s for run in runs),
+        statistics.median(run.user_s + run.system_s for run in runs),
+        statistics.median(run.peak_mib for run in runs),
+        runs[-1].fid,
+        statistics.median(peer.wall_s / run.wall_s for run, peer in pairs) if pairs else None,
+        statistics.median(run.peak_mib / peer.peak_mib for run, peer in pairs) if pairs else None,
+        max(gaps, default=None),
+    )

@@ -1,0 +1,51 @@
+"""Arithmetic counted by hand against the counter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from gen_eval.bench.flops import _prepacked, flops
+from gen_eval.errors import FetchError
+from gen_eval.extractors import Custom, Inception, Pixels
+from gen_eval.extractors.inception_weights import WEIGHTS
+from gen_eval.fetch import fetch
+
+
+def test_a_convolution_and_a_product_by_hand():
+    weight, head = torch.ones(5, 3, 3, 3), torch.ones(5, 7)
+
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            return F.conv2d(x, weight, stride=2).mean((2, 3)) @ head
+
+    extractor = Custom(Net(), size=9)
+    assert flops(extractor, "pool") == 2 * (5 * 3 * 3 * 3) * 4 * 4 + 2 * 5 * 7
+
+
+def test_pixels_multiply_nothing():
+    assert flops(Pixels(), "pool") == 0
+
+
+def test_inception():
+    """5.7 GMAC, by the shapes of its convolutions, whatever form they are held in."""
+    try:
+        weights = fetch(WEIGHTS)
+    except FetchError as error:
+        pytest.skip(str(error))
+    assert flops(Inception.load(weights=weights), "pool") == pytest.approx(11.42e9, rel=1e-3)
+
+
+def test_prepacked_convolutions_count_like_plain_ones():
+    if not torch.backends.mkldnn.is_available() or not _prepacked():
+        pytest.skip("torch without oneDNN, or without its convolution of prepacked weights")
+    x, weight = torch.randn(2, 4, 9, 9), torch.randn(6, 2, 3, 3)
+    with FlopCounterMode(display=False) as plain:
+        F.conv2d(x, weight, None, 2, 1, 1, 2)
+    with FlopCounterMode(display=False, custom_mapping=_prepacked()) as packed:
+        torch.ops.mkldnn._convolution_pointwise(
+            x, weight.to_mkldnn(), None, [1, 1], [2, 2], [1, 1], 2, "none", [], ""
+        )
+    assert packed.get_total_flops() == plain.get_total_flops() == 2 * 2 * 6 * 2 * 9 * 25
