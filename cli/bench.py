@@ -10,7 +10,7 @@ import click
 
 from gen_eval.bench.peer_process import MOST_WORKERS
 
-from .options import terms_options
+from .options import backend_option, terms_options
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 # Our own verb as a process, whatever folder scripts were installed to.
@@ -66,6 +66,7 @@ OURS = (sys.executable, "-c", "from gen_eval_cli.main import main; main()", "fid
     metavar="FILE",
     help="Also draw it, as .png, .svg or .pdf; `pip install 'gen_eval[plot]'`.",
 )
+@backend_option
 @terms_options
 def bench(
     peers: tuple[str, ...],

@@ -124,7 +124,7 @@ def _stage_name(stage: Stage, report: Report) -> str:
     if stage.name == "network":
         work = "" if stage.gflop is None else f", {stage.gflop:.1f} GFLOP an image"
         on = threads_in_words(report.threads) if report.threads else report.device
-        return f"network {report.settings.extractor}, {report.settings.precision}{work}, {on}"
+        return f"network {report.settings.extractor}, {report.settings.arithmetic}{work}, {on}"
     if stage.name == "distance":
         return f"distance, {stage.n:,} rows a set"
     return stage.name
@@ -185,7 +185,7 @@ def draw_report(report: Report, out: Path) -> None:
         figure: Any = Figure((9.5, 2.6 * rows + 0.6), layout="constrained")
         figure.suptitle(
             f"{report.machine}\n{report.settings.images} images a set, {report.settings.size} px "
-            f"{report.settings.format}; network on {report.device}, {report.settings.precision}",
+            f"{report.settings.format}; network on {report.device}, {report.settings.arithmetic}",
             fontsize=9,
             color=_INK,
         )

@@ -25,6 +25,13 @@ def _named_files(context: click.Context, option: click.Parameter, given: tuple[s
     return named
 
 
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["torch", "onnxruntime", "openvino"]),
+    default="torch",
+    show_default=True,
+    help="What runs the Inception network; the features are the same. All but torch are for the CPU.",
+)
 _TERMS = (
     click.option(
         "--protocol",
@@ -52,13 +59,7 @@ _TERMS = (
 )
 _EXTRACTION = (
     *_TERMS[:-1],
-    click.option(
-        "--backend",
-        type=click.Choice(["torch", "onnxruntime", "openvino"]),
-        default="torch",
-        show_default=True,
-        help="What runs the Inception network; the features are the same. All but torch are for the CPU.",
-    ),
+    backend_option,
     click.option("--batch-size", type=click.IntRange(1), help="Images that go through the network together."),
     click.option("--workers", type=click.IntRange(0), help="Decoding threads; 0 decodes on the main thread."),
     click.option("--skip-corrupt", is_flag=True, help="Leave broken files out, and say how many."),

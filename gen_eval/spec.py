@@ -64,7 +64,8 @@ class Spec:
         weights: fingerprint of the tensors that the tap depends on, whatever file they came from.
         resize: how images reach the input size.
         normalize: the affine map of pixels in [0, 255] before the network, such as ``"(x-128)/128"``.
-        precision: arithmetic of the network, a name in :data:`gen_eval.precision.PRECISIONS`, and by whom where that matters.
+        precision: arithmetic of the network, a name in :data:`gen_eval.precision.PRECISIONS`; and by whom, where
+            others would round otherwise.
     """
 
     name: str

@@ -18,6 +18,7 @@ from gen_eval.bench.recording import cores, machine, version
 from gen_eval.bench.stages import Stage, measure_stages
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Extractor
+from gen_eval.extractors.backends import TORCH
 from gen_eval.extractors.inception_weights import WEIGHTS
 from gen_eval.fetch import fetch
 from gen_eval.images import open_images
@@ -47,6 +48,7 @@ class Settings:
         protocol: under which the stages are measured. Beside a peer ours follows that peer's.
         weights: a local file, or files by extractor; by default the cached or fetched ones.
         precision: of our network.
+        backend: what runs it, a name in :data:`gen_eval.extractors.backends.BACKENDS`.
         device: ``cpu``, ``cuda`` or ``cuda:N``; CUDA by default where there is one.
         offline: never touch the network.
         batch_size: of the stages; by default what suits the device.
@@ -63,10 +65,16 @@ class Settings:
     protocol: str = DEFAULT_PROTOCOL
     weights: str | Path | Mapping[str, str | Path] | None = None
     precision: str = "fp32"
+    backend: str = TORCH
     device: str | None = None
     offline: bool | None = None
     batch_size: int | None = None
     workers: int | None = None
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision of our network, and what runs it where that is not torch."""
+        return self.precision if self.backend == TORCH else f"{self.precision} by {self.backend}"
 
     @property
     def set(self) -> str:
@@ -201,7 +209,7 @@ def benchmark(settings: Settings, ours: Sequence[str], progress: Progress = sile
     Args:
         settings: what to benchmark.
         ours: the beginning of our own command for FID, which takes ``REAL FAKE --protocol NAME --json`` and the
-            weights, the device and the precision besides.
+            weights, the device, the precision and the backend besides.
         progress: told how far it is.
 
     Raises:
@@ -236,8 +244,8 @@ def benchmark(settings: Settings, ours: Sequence[str], progress: Progress = sile
         runs, failed = list[Run](), dict[str, str]()
         if weights:
             options = [
-                *("--weights", str(weights), "--device", str(device), "--precision", settings.precision),
-                "--offline",
+                *("--weights", str(weights), "--device", str(device), "--offline"),
+                *("--precision", settings.precision, "--backend", settings.backend),
             ]
             home = Path(scratch) / "home"
             prepare_peers(weights, home)
@@ -286,6 +294,7 @@ def _load(settings: Settings, device: torch.device, progress: Progress) -> tuple
         device=device,
         weights=settings.weights,
         precision=settings.precision,
+        backend=settings.backend,
         offline=settings.offline,
         progress=progress,
     )

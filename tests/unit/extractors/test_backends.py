@@ -163,7 +163,9 @@ def test_bf16_is_bf16_or_is_refused(backend, weights_file, by_torch, batch):
     fast = Inception.load(weights=weights_file, backend=backend, precision="bf16")
     found, exact = fast(batch)["pool"], by_torch(batch)["pool"]
     assert 1e-3 < float((found - exact).norm() / exact.norm()) < 0.06
-    assert fast.spec("pool").differences(by_torch.spec("pool")) == [f"precision: bf16 by {backend} against fp32"]
+    assert fast.spec("pool").differences(by_torch.spec("pool")) == [
+        f"precision: bf16 by {backend} against fp32"
+    ]
 
 
 def test_a_precision_that_openvino_silently_leaves_is_an_error(weights_file, batch, monkeypatch):
