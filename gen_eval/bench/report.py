@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +221,8 @@ def benchmark(settings: Settings, ours: Sequence[str], progress: Progress = sile
     peers = _require_peers(settings)
     device = pick_device(settings.device)
     measure, extractor = _load(settings, device, progress)
+    by_torch = replace(settings, backend=TORCH)
+    counted = extractor if settings == by_torch else _load(by_torch, device, progress)[1]
     weights = _weights_of_peers(settings, progress) if peers else None
     threads = sorted({1, torch.get_num_threads(), cores()})
     limits = measure_limits(device, threads, seconds=settings.seconds, progress=progress)
@@ -239,6 +241,7 @@ def benchmark(settings: Settings, ours: Sequence[str], progress: Progress = sile
             find_protocol(settings.protocol),
             batch_size=settings.batch_size,
             workers=settings.workers,
+            counted=counted,
             progress=progress,
         )
         runs, failed = list[Run](), dict[str, str]()

@@ -70,6 +70,7 @@ def measure_stages(
     *,
     batch_size: int | None = None,
     workers: int | None = None,
+    counted: Extractor | None = None,
     many: int | None = None,
     progress: Progress = silent,
 ) -> tuple[list[Stage], Overlap]:
@@ -85,6 +86,7 @@ def measure_stages(
         protocol: its parameters.
         batch_size: images that go through the network together; by default what suits the device.
         workers: decoding threads of the pass; by default what suits the machine.
+        counted: the same network run by torch, which alone can count its products; by default the extractor itself.
         many: rows of each of the made-up sets whose distance is timed besides, by default :data:`MANY`; 0 for none.
         progress: told of the stages done, and of the images of the passes.
 
@@ -102,7 +104,7 @@ def measure_stages(
     decoding, pixels = _decode(real)
     resizing, batches = _resize(pixels, extractor, size)
     progress("stages", 1, steps, "step")
-    network, features = _network(batches, extractor, tap)
+    network, features = _network(batches, extractor, tap, flops(counted or extractor, tap))
     progress("stages", 2, steps, "step")
     moments, ours = _moments(real, features, extractor.device)
     theirs = summarize(fake, [request], batch_size=size, workers=workers, progress=progress)
@@ -153,9 +155,10 @@ def _resize(pixels: Sequence[Any], extractor: Extractor, size: int) -> tuple[Sta
     return Stage(RESIZE, len(pixels), seconds), batches
 
 
-def _network(batches: Sequence[Tensor], extractor: Extractor, tap: str) -> tuple[Stage, list[Tensor]]:
+def _network(
+    batches: Sequence[Tensor], extractor: Extractor, tap: str, counted: int
+) -> tuple[Stage, list[Tensor]]:
     """One batch goes before the clock runs: it prepares weights, memory and kernels."""
-    counted = flops(extractor, tap)
     extractor(batches[0], (tap,))
     seconds, features = _timed(lambda: [extractor(batch, (tap,))[tap] for batch in batches], extractor.device)
     n = sum(map(len, batches))
