@@ -36,7 +36,7 @@ def stand_ins(monkeypatch, tmp_path):
     def peer_command(peer, real, fake, home, device):
         assert len(list(real.iterdir())) == len(list(fake.iterdir())) == 4
         value = {"pytorch-fid": "3.0", "torch-fidelity": "5.0", "clean-fid": "broken"}[peer]
-        return [sys.executable, "-c", f"import time; time.sleep(.4); print('{value}')"]
+        return [sys.executable, "-c", f"import time; time.sleep(1.5); print('{value}')"]
 
     monkeypatch.setattr(races, "peer_command", peer_command)
     monkeypatch.setattr(races, "version", lambda name: "absent" if name == "torchmetrics" else "1")

@@ -86,7 +86,7 @@ def test_a_system_without_accounts_is_refused(monkeypatch):
 
 def test_contestants_take_turns():
     told = []
-    commands = {"clean-fid": says("4.0", 0.3), "geneval:clean-fid": says('{"value": 4.002}')}
+    commands = {"clean-fid": says("4.0", 2.0), "geneval:clean-fid": says('{"value": 4.002}')}
     runs, failed = race(
         commands, rounds=2, images=5, name="png8", progress=lambda *args: told.append(args[1:3])
     )
@@ -99,7 +99,7 @@ def test_contestants_take_turns():
     ]
     assert told == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
     assert [run.gap_to_peer for run in runs] == [None, pytest.approx(5e-4)] * 2
-    assert runs[0].wall_s > runs[1].wall_s + 0.1
+    assert min(run.wall_s for run in runs[::2]) >= 2.0
 
 
 def test_one_that_fails_is_told_and_the_others_go_on():

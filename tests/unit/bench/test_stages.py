@@ -1,4 +1,7 @@
-"""Stages and the overlap of a pass, on sets and networks whose time is known because they sleep."""
+"""Stages and the overlap of a pass, on sets and networks whose time is known because they sleep.
+
+They sleep long beside what a busy machine may add.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,7 @@ def test_every_stage_of_a_distance(pictures):
     ]
     assert all(stage.seconds > 0 for stage in stages)
     network = stages[2]
-    assert 0.06 <= network.seconds < 1  # three batches of 20 ms
+    assert network.seconds >= 0.06  # three batches of 20 ms
     assert network.gflops is None  # pixels multiply nothing
     assert overlap.n == 12
     assert overlap.network_s >= 0.06
@@ -90,30 +93,30 @@ def test_every_stage_of_a_distance(pictures):
 
 
 def test_decoding_is_timed(pictures):
-    stages, _ = measure_stages(Slow(pictures, 0.02), pictures, Pixels(), FID, TERMS, many=0, workers=0)
-    assert 0.24 <= stages[0].seconds < 1
-    assert max(stages[1].seconds, stages[2].seconds, stages[3].seconds) < 0.24
+    stages, _ = measure_stages(Slow(pictures, 0.1), pictures, Pixels(), FID, TERMS, many=0, workers=0)
+    assert stages[0].seconds >= 1.2
+    assert max(stages[1].seconds, stages[2].seconds, stages[3].seconds) < 1.2
     assert len(stages) == 5
 
 
 def test_a_network_that_waits_is_idle(pictures):
-    """40 ms to read each batch of 4, next to nothing to look at it."""
+    """400 ms to read each batch of 4, next to nothing to look at it."""
     request = Request(Pixels(), ("pool",))
-    overlap = measure_overlap(Slow(pictures, 0.01), request, batch_size=4, workers=0)
-    assert overlap.idle > 0.8
-    assert overlap.busy < 0.2
+    overlap = measure_overlap(Slow(pictures, 0.1), request, batch_size=4, workers=0)
+    assert overlap.idle > 0.7
+    assert overlap.busy < 0.3
 
 
 def test_a_network_that_is_fed_is_not(pictures):
-    overlap = measure_overlap(pictures, Request(Sleepy(0.05), ("pool",)), batch_size=4, workers=1)
+    overlap = measure_overlap(pictures, Request(Sleepy(0.4), ("pool",)), batch_size=4, workers=1)
     assert overlap.idle < 0.4
     assert overlap.busy > 0.6
     assert overlap.rate == pytest.approx(12 / overlap.seconds)
 
 
 def test_half_and_half(pictures):
-    """Without workers nothing overlaps: reading and looking take 40 ms each."""
-    overlap = measure_overlap(Slow(pictures, 0.01), Request(Sleepy(0.04), ("pool",)), batch_size=4, workers=0)
+    """Without workers nothing overlaps: reading and looking take 400 ms each."""
+    overlap = measure_overlap(Slow(pictures, 0.1), Request(Sleepy(0.4), ("pool",)), batch_size=4, workers=0)
     assert overlap.idle == pytest.approx(0.5, abs=0.2)
     assert overlap.busy == pytest.approx(0.5, abs=0.2)
 
