@@ -120,15 +120,15 @@ def measure(
 
     keep_freed_memory()
     store.require_name(out)
-    opened = _open(images, offline)
-    if len(opened) < 2:
-        raise TooFewImages(f"statistics need at least 2 images; {images} has 1 image")
-    chosen = _range_of(part, len(opened))
-    if not options["skip_corrupt"]:
-        require_whole(opened)
     terms = find_protocol(protocol)
     wanted = find_measures(measures, terms)
     with progress_bar() as progress:
+        opened = _open(images, offline=offline, progress=progress)
+        if len(opened) < 2:
+            raise TooFewImages(f"statistics need at least 2 images; {images} has 1 image")
+        chosen = _range_of(part, len(opened))
+        if not options["skip_corrupt"]:
+            require_whole(opened)
         extractors = load_extractors(
             wanted,
             terms,
@@ -147,13 +147,13 @@ def measure(
     click.echo(f"{out}  {count:,} images{which}  {protocol}  sha256 {summary.digest[:12]}")
 
 
-def _open(source: str, offline: bool | None) -> Images:
+def _open(source: str, **options: Any) -> Images:
     """The images of a set; of a file that holds both, those beside the statistics."""
     from gen_eval import foreign
     from gen_eval.images import Images
     from gen_eval.sources import IMAGES, open_source
 
-    opened = open_source(source, offline=offline)
+    opened = open_source(source, **options)
     if isinstance(opened, Path) and foreign.count_images(opened):
         click.echo(f"note: {source} holds statistics too; its images are measured", err=True)
         opened = open_source(IMAGES + source)

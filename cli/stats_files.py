@@ -37,14 +37,11 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
     Parts that `geneval stats --part` measured give what one pass over the set gives, in whatever order they are
     named. Sets of their own are laid one after the other.
     """
-    from gen_eval import merging, sealed, store
+    from gen_eval import merging, store
 
     store.require_name(out)
     for file in files:
-        if file.suffix != sealed.EXTENSION:
-            raise UsageError(
-                f"{file} is no statistics file of ours: make one of it with `geneval stats convert`"
-            )
+        _require_ours(file)
     merged = merging.merge([store.load(file) for file in files])
     store.save(merged, out)
     click.echo(f"{out}  {_count(merged)}  sha256 {merged.digest[:12]}")
@@ -55,14 +52,17 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
 @_OUT
 @click.option("--rows", type=click.IntRange(0), help="The most feature rows to keep; by default all.")
 def compact(file: Path, out: Path, rows: int | None) -> None:
-    """Write the statistics in IN in a quarter of the space, rounded, to be kept or sent.
+    """Write the statistics in IN in less space, rounded, to be kept or sent.
 
-    The covariance keeps 16 bits of each number of its factor, and feature rows half precision. The Fréchet distance
-    from IN to what is left is printed: distances to other sets move by no more than 2 sqrt(it times the distance).
+    The covariance keeps 16 bits of each number of its factor, and feature rows half precision. The Fréchet distance d
+    from IN to what is left is printed: a distance D to another set moves by no more than 2 sqrt(d D) + d.
     """
     from gen_eval import compact, store
 
     store.require_name(out)
+    _require_ours(file)
+    if out.exists() and out.samefile(file):
+        raise UsageError(f"{out} is what is read: what is lost could not be had back; name another file")
     summary = store.load(file).cut(rows)
     store.save(summary, out, rounded=True)
     sizes = " of ".join(f"{path.stat().st_size / 1e6:.1f}" for path in (out, file))
@@ -133,6 +133,13 @@ def convert(
         held = [each.counted(n) for each in foreign.read(file).held]
         foreign.write(out, form, foreign.choose(held, only), pixels)
     click.echo(f"{out}  {form}")
+
+
+def _require_ours(file: Path) -> None:
+    from gen_eval import sealed
+
+    if file.suffix != sealed.EXTENSION:
+        raise UsageError(f"{file} is no statistics file of ours: make one of it with `geneval stats convert`")
 
 
 def _form_of(out: Path) -> str:

@@ -67,10 +67,10 @@ class FeatureCache:
         for request in requests:
             found = {tap: self.find(content, request.extractor.spec(tap), tap, rows) for tap in request.taps}
             parts += [part.to(request.extractor.device) for part in found.values() if part]
-            if None in found.values():
-                missing.append(
-                    request if self.frugal else Request(request.extractor, tuple(request.extractor.taps))
-                )
+            absent = tuple(tap for tap, part in found.items() if part is None)
+            if absent:
+                taps = absent if self.frugal else tuple(request.extractor.taps)
+                missing.append(Request(request.extractor, taps))
         if missing:
             kept = rows if self.frugal else None
             whole = summarize(images, missing, rows=kept, progress=progress, **options)

@@ -1,4 +1,4 @@
-"""Features in a fifth of the space: their covariance as a factor of 16-bit numbers, their rows in half precision.
+"""Features in less space: their covariance in a quarter, as a factor of 16-bit numbers, their rows in half precision.
 
 A covariance S is stored as its pivoted Cholesky factor F, F'F = S, whose columns are the features. Of each column some
 rows at a time are rounded to 2^15 steps of their largest entry. Rounding S itself that coarsely would drown its small

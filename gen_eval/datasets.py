@@ -12,6 +12,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -118,15 +119,23 @@ def named(source: Any) -> tuple[str, str] | None:
 
     Raises:
         UsageError: if the name is that of a file or folder too, or the dataset has no such split.
+        UnknownName: if it looks like ``DATASET:SPLIT`` and is nearly the name of one.
     """
-    name, colon, split = source.partition(":") if isinstance(source, str) else ("", "", "")
-    if name not in DATASETS:
+    if not isinstance(source, str):
         return None
-    if not colon and Path(name).exists():
+    name, colon, split = source.partition(":")
+    if name not in DATASETS:
+        meant = colon and get_close_matches(name.lower(), DATASETS, n=1, cutoff=0.75)
+        if meant and not Path(source).exists():
+            raise UnknownName("dataset", name, DATASETS)
+        return None
+    split = split if colon else "train"
+    if Path(source).exists():
         raise UsageError(
-            f"{name} is a dataset and a path here: say {name}:train for the one, ./{name} for the other"
+            f"{source} is a dataset and a path here: say "
+            + (f"{name}:train for the one, " if not colon else "")
+            + f"./{source} for the {'path' if colon else 'other'}"
         )
-    split = split or "train"
     _require_split(name, split)
     return name, split
 

@@ -204,8 +204,10 @@ class Evaluation:
 
     def _settle(self, role: str, source: Source, plan: Plan) -> Images | Summary:
         n = self._reference_n if role == "reference" else None
-        if isinstance(source, DatasetImages) and source.may_be_statistics and not plan.whole(role):
-            source = references.find(source.name, plan.requests(role)) or source
+        if isinstance(source, DatasetImages) and source.may_be_statistics:
+            shipped = references.find(source.name, plan.requests(role))
+            if shipped is not None and plan.served_by(role, references.rows_of(shipped)):
+                source = shipped
         return settle(source, plan.requests(role), rows=plan.rows(role), n=n)
 
     def _summarize(self, role: str, source: Images | Summary, plan: Plan) -> Summary:

@@ -63,6 +63,16 @@ class Plan:
         """Whether every feature row of the set in a role is needed."""
         return any(role_in(measure.metric, role) in measure.metric.whole for measure in self.of(role))
 
+    def served_by(self, role: str, rows: int) -> bool:
+        """Whether moments of all images of the set in a role, and so many of its rows, serve as well as the images.
+
+        They do where rows make error bars alone, and where a metric takes a subset of them for the whole; not where
+        the caller asks for more of them.
+        """
+        if self.whole(role) or (self.row_limit or 0) > rows:
+            return False
+        return all(measure.metric.by_subset or not measure.metric.by_rows for measure in self.of(role))
+
     def rows(self, role: str) -> int | None:
         """The most feature rows to keep of the set in a role; ``None`` for all."""
         metrics = [measure.metric for measure in self.of(role)]

@@ -8,12 +8,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from threading import Lock
 
 from gen_eval import datasets, store
 from gen_eval.datasets import Dataset
+from gen_eval.errors import StoreError
 from gen_eval.images.arrays import Arrays
 from gen_eval.images.protocol import Broken, Decoded
 from gen_eval.progress import Progress, silent
@@ -77,21 +79,35 @@ def find(name: str, requests: Sequence[Request]) -> Summary | None:
         requests: extractors and their taps.
 
     Raises:
-        StoreError: if the file is damaged.
+        StoreError: if the file is damaged, or another than the index says.
     """
     asked = {(request.extractor.spec(tap).digest, tap) for request in requests for tap in request.taps}
     held = {(row.spec, row.tap): row for row in shipped() if row.name == name}
     if len(asked) != 1 or not asked <= held.keys():  # each file holds one tap
         return None
-    return store.load(held[asked.pop()].path)
+    row = held[asked.pop()]
+    summary = store.load(row.path)
+    if summary.digest != row.content:
+        raise StoreError(
+            f"{row.path} does not hold the statistics of {name} that {INDEX} tells of: install anew"
+        )
+    return summary
+
+
+def rows_of(summary: Summary) -> int:
+    """The number of feature rows beside the moments of a set."""
+    return min(found.sample.n if found.sample else 0 for found in summary.features.values())
 
 
 def _folder() -> Path:
-    return Path(str(resources.files(_PACKAGE)))
+    try:
+        return Path(str(resources.files(_PACKAGE)))
+    except ModuleNotFoundError as error:  # a checkout that was installed before this folder was part of it
+        raise StoreError(f"{_PACKAGE} is not installed: install gen_eval anew") from error
 
 
 class DatasetImages:
-    """The images of a named dataset, fetched when the first of them is read.
+    """The images of a named dataset, fetched when they are checked or the first of them is read.
 
     Args:
         dataset: a row of :data:`gen_eval.datasets.DATASETS`.
@@ -116,14 +132,17 @@ class DatasetImages:
         self.may_be_statistics = may_be_statistics
         self._key = dataset, split
         self._offline, self._progress = offline, progress
+        self._lock = Lock()
+        self._loaded: Dataset | None = None
 
-    @cached_property
     def _dataset(self) -> Dataset:
-        return datasets.load(*self._key, offline=self._offline, progress=self._progress)
+        with self._lock:  # images are read by several threads, and loaded by one
+            if self._loaded is None:
+                self._loaded = datasets.load(*self._key, offline=self._offline, progress=self._progress)
+            return self._loaded
 
-    @cached_property
     def _arrays(self) -> Arrays:
-        return Arrays(self._dataset.images, self.name)
+        return Arrays(self._dataset().images, self.name)
 
     def __len__(self) -> int:
         return datasets.size(*self._key)
@@ -138,16 +157,22 @@ class DatasetImages:
         Raises:
             FetchError: if it can be had from none of its sources.
         """
-        return self._arrays.read(indices)
+        return self._arrays().read(indices)
 
     def check(self, progress: Progress) -> list[tuple[str, str]]:
-        """Nothing to check: datasets are verified as they are fetched."""
+        """Fetch them, while nothing else was done in vain; datasets are verified as they are read.
+
+        Raises:
+            FetchError: if they can be had from none of their sources.
+        """
+        self._dataset()
         return []
 
     def content(self, progress: Progress) -> str | None:
         """Digest of the images, in order."""
-        return self._arrays.content(progress)
+        return self._arrays().content(progress)
 
     def classes(self) -> list[str]:
         """The class of each image."""
-        return [self._dataset.classes[label] for label in self._dataset.labels.tolist()]
+        dataset = self._dataset()
+        return [dataset.classes[label] for label in dataset.labels.tolist()]

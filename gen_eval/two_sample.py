@@ -150,8 +150,9 @@ def two_sample_test(
             f"{permutations} permutations give no p-value below {1 / (1 + permutations):.2g}, so {len(tests)} tests "
             f"could find nothing at a level of {alpha:g}: ask for at least {int(len(tests) / alpha)}"
         )
-    first = open_source(reference)
-    sources = (first, open_source(generated, n=n, seed=seed, beside=first))
+    opening = {name: options[name] for name in ("offline", "progress") if name in options}
+    first = open_source(reference, **opening)
+    sources = (first, open_source(generated, n=n, seed=seed, beside=first, **opening))
     if extractor is None:
         extractor = IDENTITY if any(isinstance(each, Vectors) for each in sources) else "inception"
     settings = {"alpha": alpha / len(tests), "permutations": permutations, **(params or {})}

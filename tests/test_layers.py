@@ -59,7 +59,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "compact": ("errors", "stats", "engines"),
     "store": ("errors", "sealed", "spec", "stats", "compact", "foreign", "summary"),
     "cache": (*BASE, "sealed", "spec", "images", "extractors", "summary", "store"),
-    "references": ("progress", "datasets", "images", "summary", "store"),
+    "references": (*BASE, "datasets", "images", "summary", "store"),
     "sources": (
         *(*BASE, "sealed", "stats", "foreign", "images", "datasets", "extractors", "zoo", "summary", "store"),
         "references",

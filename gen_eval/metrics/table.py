@@ -172,6 +172,7 @@ METRICS: dict[str, Metric] = {
                 "seed": 2020,
             },
             by_rows=True,
+            by_subset=True,
             least_n=lambda role, dim, params: 4,
         ),
         _mmd_row("mmd", _GRETTON),

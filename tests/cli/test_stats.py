@@ -347,6 +347,10 @@ def test_compact_statistics_take_less_space_and_say_what_is_lost(run, sets, meas
     assert "12 images, 5 rows" in shown.out
     assert "half precision" in shown.out
     assert small.stat().st_size < measured.stat().st_size
+    for file, out, message in ((measured, measured, "is what is read"), ("x.npz", small, "stats convert")):
+        refused = run("stats", "compact", file, "-o", out)
+        assert refused.code == 1
+        assert message in refused.err
 
 
 def test_datasets_are_named_where_images_are(run, sets, tmp_path):

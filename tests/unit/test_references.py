@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import torch
 
 from gen_eval import datasets, references, store
 from gen_eval.datasets import DATASETS
-from gen_eval.errors import FetchError, UsageError
+from gen_eval.errors import FetchError, StoreError, UnknownName, UsageError
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Pixels
 from gen_eval.fetch import Asset
@@ -101,6 +104,7 @@ def ships(tmp_path, monkeypatch):
         ("gray:all", ("gray", "all")),
         ("grey", None),
         ("real/", None),
+        ("C:/real", None),
         (3, None),
     ],
 )
@@ -113,12 +117,23 @@ def test_a_split_that_is_none_is_refused_before_anything_is_fetched():
         open_source("gray:tset")
 
 
+@pytest.mark.parametrize("name", ["grey:train", "GRAY:test", "images:grey:train"])
+def test_a_name_that_is_nearly_one_is_told(name):
+    with pytest.raises(UnknownName, match="did you mean 'gray'"):
+        open_source(name)
+
+
 def test_a_folder_of_the_same_name_is_not_guessed_at(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gray").mkdir()
     with pytest.raises(UsageError, match=r"say gray:train for the one, \./gray for the other"):
         open_source("gray")
     assert isinstance(open_source("gray:train"), DatasetImages)
+    (tmp_path / "gray:train").mkdir()
+    with pytest.raises(UsageError, match=r"say \./gray:train for the path"):
+        open_source("gray:train")
+    with pytest.raises(UsageError, match="no split ''"):
+        open_source("gray:")
 
 
 def test_n_is_not_for_datasets():
@@ -153,6 +168,51 @@ def test_measures_of_rows_say_how_many_ship(ships, seen, fake):
     assert len(seen) == len(fake)
     assert found.sets["reference"].n == 20
     assert "of the 60 images of gray:train, a uniform sample of 20 was measured" in found.warnings
+
+
+def test_measures_that_a_subset_would_falsify_take_the_images(ships, seen, fake):
+    """Copies of training images are copies, though few rows ship."""
+    copies = datasets.load("gray").images[:30]
+    found = evaluate(["duplicates:pixels", "pr:pixels"], generated=copies, reference="gray")
+    assert len(seen) == 30 + N
+    assert found[0].values["exact_copies"] == 1
+    assert found[1].values["precision"] == 1
+    assert found[1].sets["reference"].n == N
+
+
+def test_more_rows_than_ship_take_the_images(ships, seen, fake):
+    evaluate("frechet:pixels", generated=fake, reference="gray", rows=21)
+    assert len(seen) == len(fake) + N
+
+
+def test_a_file_of_other_images_is_refused(ships, fake, monkeypatch):
+    row = dataclasses.replace(ships, content="0" * 64)
+    monkeypatch.setattr(references, "shipped", lambda: (row,))
+    with pytest.raises(StoreError, match="install anew"):
+        evaluate("frechet:pixels", generated=fake, reference="gray")
+
+
+def test_a_set_that_cannot_be_had_is_told_before_the_first_pass(seen, fake, monkeypatch):
+    monkeypatch.delenv("GEN_EVAL_GRAY")
+    with pytest.raises(FetchError, match="gray"):
+        evaluate("frechet:pixels", generated="gray:test", reference=fake, offline=True)
+    assert not seen
+
+
+def test_threads_load_a_dataset_once(monkeypatch):
+    loaded, load = [], datasets.load
+
+    def slow(*names, **options):
+        loaded.append(names)
+        time.sleep(0.2)
+        return load(*names, **options)
+
+    monkeypatch.setattr(datasets, "load", slow)
+    images = DatasetImages("gray", "train")
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(lambda index: images.read([index]), range(8)))
+    assert len(read) == 8
+    assert loaded == [("gray", "train")]
 
 
 def test_the_images_themselves_may_be_asked_for(ships, seen, fake):
@@ -224,6 +284,7 @@ def test_a_cache_of_ones_own_is_used_instead(tmp_path, seen, fake):
 
 def test_the_index_tells_what_the_files_hold():
     names = [row.name for row in references.shipped()]
+    assert {"cifar10:train", "cifar10:test"} <= set(names)
     assert len(set(names)) == len(names)
     for row in references.shipped():
         assert hashlib.sha256(row.path.read_bytes()).hexdigest() == row.sha256
