@@ -5,7 +5,8 @@
     python benchmarks/reference_stats.py cifar10-test.safetensors cifar10-train.safetensors ...
 
 Each is made compact, as ``geneval stats compact`` does it. How far that moves an FID is measured, on the distances to
-all of the others, and to made-up sets further away; so give all of them. What stands in the index and is not given stays.
+all of the others, and to made-up sets further away; so give all of them. What stands in the index and is not given
+stays.
 """
 
 from __future__ import annotations
