@@ -45,7 +45,8 @@ class UnknownName(UsageError):
 
     def __init__(self, what: str, name: object, known: Iterable[str]) -> None:
         names = sorted(set(known))
-        close = get_close_matches(str(name), names, n=1)
+        given = str(name)
+        close = get_close_matches(given, names, n=1) or get_close_matches(given.lower(), names, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
         super().__init__(f"unknown {what} '{name}': {hint}known: {', '.join(names)}")
 
