@@ -64,4 +64,4 @@ def test_kid(sets, ours, peer_weights):
     assert spread == pytest.approx(0, abs=1e-6)
     # Seen, of 16 images: 5e-6. The peer's kernels are float32 numbers of about 1, whose last bits are 1e-7.
     assert ours["torchmetrics"][1].value == pytest.approx(theirs, rel=1e-4)
-    assert ours["torch-fidelity"][1].value != pytest.approx(theirs, rel=1e-2)
+    assert ours["torch-fidelity"][1].value != pytest.approx(theirs, rel=1e-3)
