@@ -44,7 +44,11 @@ VERBS = {
     "compare": ("compare", "compare", "Two models by their result files: differences, errors and a verdict."),
     "list": ("list", "list_", "Show the measures, metrics, extractors and sets that have a name."),
     "protocols": ("protocols", "protocols", "Show what the protocols fix, side by side, or one in words."),
-    "stats": ("stats", "stats", "Measure a set once, for any later use as a reference; merge, compact, show, convert."),
+    "stats": (
+        "stats",
+        "stats",
+        "Measure a set once, for any later use as a reference; merge, compact, show, convert.",
+    ),
     "zoo": ("zoo", "zoo", "Reference generators: list, train, sample and look at them."),
     "validate": ("validate", "validate", "Check metrics and models against answers that are known."),
     "bench": ("bench", "bench", "How near this machine's limit each stage is, and other tools beside ours."),
