@@ -206,7 +206,7 @@ class Evaluation:
         n = self._reference_n if role == "reference" else None
         if isinstance(source, DatasetImages) and source.may_be_statistics:
             shipped = references.find(source.name, plan.requests(role))
-            if shipped is not None and plan.served_by(role, references.rows_of(shipped)):
+            if shipped is not None and plan.served_by(role, references.rows_held(shipped)):
                 source = shipped
         return settle(source, plan.requests(role), rows=plan.rows(role), n=n)
 

@@ -94,7 +94,7 @@ def find(name: str, requests: Sequence[Request]) -> Summary | None:
     return summary
 
 
-def rows_of(summary: Summary) -> int:
+def rows_held(summary: Summary) -> int:
     """The number of feature rows beside the moments of a set."""
     return min(found.sample.n if found.sample else 0 for found in summary.features.values())
 

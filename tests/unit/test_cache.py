@@ -399,3 +399,16 @@ def test_writers_with_one_process_id_share_a_folder(
     assert cost == 0
     assert_same_summary(second, first)
     assert len(list(cache.iterdir())) == len(extractor.taps)
+
+
+def test_a_frugal_cache_keeps_what_was_asked_for_and_loses_nothing(images, extractor, cache):
+    """Another tap is measured alone: the entry that has all rows stays as it is."""
+    frugal, images = FeatureCache(cache, frugal=True), open_images(images)
+    frugal.summarize(images, [Request(extractor, ("pool",))], rows=None)
+    assert extractor.seen == N
+    both = frugal.summarize(images, [Request(extractor, ("pool", "half"))], rows=10)
+    assert extractor.seen == 2 * N
+    assert {found.sample.n for found in both.features.values()} == {10}
+    whole = frugal.summarize(images, [Request(extractor, ("pool",))], rows=None)
+    assert extractor.seen == 2 * N
+    assert next(iter(whole.features.values())).sample.n == N
