@@ -310,7 +310,9 @@ def test_they_lie_in_the_package_or_beside_it(place, tmp_path, monkeypatch):
     """Installed, and in a checkout that is on the path, installed or not."""
     package, folder = tmp_path / "gen_eval", tmp_path / place
     monkeypatch.setattr(references, "__file__", str(package / "references.py"))
-    with pytest.raises(StoreError, match="no reference_stats/index.toml in .*gen_eval: install gen_eval anew"):
+    with pytest.raises(
+        StoreError, match="no reference_stats/index.toml in .*gen_eval: install gen_eval anew"
+    ):
         references._folder()
     folder.mkdir(parents=True)
     (folder / "index.toml").touch()
