@@ -164,10 +164,27 @@ def finish(prepared: list[Tensor], size: int, kernel: str, device: torch.device)
         ``[b, 3, size, size]`` float32 in [0, 255].
     """
     if kernel in PIXEL_KERNELS:
-        return torch.stack(prepared).to(device).float()
+        return _moved(torch.stack(prepared), device).float()
     resize = TENSOR_KERNELS[kernel]
     out = torch.empty((len(prepared), 3, size, size), device=device, memory_format=torch.channels_last)
-    for place, image in enumerate(prepared):
-        planes = image.to(device).permute(2, 0, 1)[None].float()
-        out[place] = resize(planes, size)[0]
+    for places in _together(prepared, device):
+        images = _moved(torch.stack([prepared[place] for place in places]), device)
+        out[places] = resize(images.permute(0, 3, 1, 2).float(), size)
     return out
+
+
+def _together(images: list[Tensor], device: torch.device) -> list[list[int]]:
+    """Which images are resized at once: on a GPU those of one shape, for few copies and large kernels."""
+    if device.type == "cpu":  # each while it is in the cache
+        return [[place] for place in range(len(images))]
+    places: dict[torch.Size, list[int]] = {}
+    for place, image in enumerate(images):
+        places.setdefault(image.shape, []).append(place)
+    return list(places.values())
+
+
+def _moved(batch: Tensor, device: torch.device) -> Tensor:
+    """On the device. A GPU fetches it from pinned memory while the CPU goes on."""
+    if device.type == "cuda" and not batch.is_cuda:
+        return batch.pin_memory().to(device, non_blocking=True)
+    return batch.to(device)

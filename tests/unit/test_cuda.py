@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gen_eval import resize
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Inception
 from gen_eval.metrics import METRICS
@@ -113,6 +114,18 @@ def test_an_offloaded_monitor_leaves_no_network_on_the_gpu():
     monitor.reset()
     monitor.update(images.flip(0))
     assert monitor.compute()[0].value == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize("kernel", resize.KERNELS)
+def test_images_are_resized_as_on_the_cpu(kernel):
+    rng = np.random.default_rng(3)
+    images = [rng.integers(0, 256, shape, np.uint8) for shape in ((40, 60, 3), (32, 32, 3), (40, 60, 3))]
+    prepared = [resize.prepare(image, 299, kernel) for image in images]
+    on_cpu, on_gpu = (
+        resize.finish(prepared, 299, kernel, torch.device(device)) for device in ("cpu", "cuda")
+    )
+    assert on_gpu.is_cuda
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=0, atol=1e-3)
 
 
 @pytest.mark.network

@@ -154,6 +154,17 @@ def test_a_batch_of_mixed_sizes_is_each_image_by_itself(kernel):
         assert np.array_equal(out.numpy(), resized(image, 32, kernel))
 
 
+@pytest.mark.parametrize("kernel", resize.TENSOR_KERNELS)
+def test_images_of_one_shape_may_go_together_as_on_a_gpu(kernel, monkeypatch):
+    images = [image_of(shape) for shape in (SHAPES[0], SHAPES[1], SHAPES[0], SHAPES[0])]
+    prepared = [resize.prepare(image, 32, kernel) for image in images]
+    one_by_one = resize.finish(prepared, 32, kernel, CPU)
+    groups = resize._together(prepared, torch.device("cuda"))
+    assert groups == [[0, 2, 3], [1]]
+    monkeypatch.setattr(resize, "_together", lambda images, device: groups)
+    torch.testing.assert_close(resize.finish(prepared, 32, kernel, CPU), one_by_one, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("kernel", resize.KERNELS)
 def test_the_image_itself_is_not_written_to(kernel):
     image = image_of((30, 30))
