@@ -59,7 +59,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "compact": ("errors", "stats", "engines"),
     "store": ("errors", "sealed", "spec", "stats", "compact", "foreign", "summary"),
     "cache": (*BASE, "sealed", "spec", "images", "extractors", "summary", "store"),
-    "references": (*BASE, "datasets", "images", "summary", "store"),
+    "references": (*BASE, "spec", "fetch", "datasets", "images", "summary", "store", "cache"),
     "sources": (
         *(*BASE, "sealed", "stats", "foreign", "images", "datasets", "extractors", "zoo", "summary", "store"),
         "references",
@@ -74,7 +74,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "scoring": ("errors", "stats", "metrics", "extractors", "labels", "summary", "results", "protocols"),
     "evaluation": (
         *BASE,
-        *("fetch", "stats", "metrics", "images", "extractors", "labels", "summary", "cache"),
+        *("stats", "metrics", "images", "extractors", "labels", "summary", "cache"),
         *("references", "sources", "results", "protocols", "planning", "scoring"),
     ),
     "bench": (
