@@ -31,7 +31,7 @@ from gen_eval.protocols import DEFAULT_PROTOCOL, Protocol, find_protocol
 from gen_eval.references import DatasetImages, References
 from gen_eval.results import Result
 from gen_eval.scoring import compute, compute_heldout
-from gen_eval.sources import Samples, Source, dim_of_vectors, open_source, settle
+from gen_eval.sources import Source, dim_of_vectors, known_classes, open_source, settle
 from gen_eval.stats import Features
 from gen_eval.summary import Summary, require_whole, summarize
 
@@ -300,7 +300,7 @@ def _read_classes(
         if isinstance(source, (Summary, Path)):
             raise UsageError(f"a measure by class needs the {role} images, not their statistics")
         chosen = by_role.get(role) if by_role is not None else labels
-        if chosen is None and isinstance(source, (Samples, DatasetImages)):
-            chosen = source.classes()
+        if chosen is None:
+            chosen = known_classes(source)
         found[role] = read_labels(FOLDERS if chosen is None else chosen, source)
     return found

@@ -87,6 +87,17 @@ def find(name: str, spec: Spec, tap: str) -> Shipped | None:
     return next((row for row in shipped() if (row.name, row.spec, row.tap) == asked), None)
 
 
+def named(name: str) -> list[Shipped]:
+    """The statistics that ship of a set that a user names as :func:`gen_eval.datasets.named` reads it; or of none.
+
+    Raises:
+        UsageError: if the name is that of a file or folder too, or the dataset has no such split.
+        UnknownName: if it is nearly the name of a dataset.
+    """
+    key = datasets.named(name)
+    return [row for row in shipped() if key and row.name == ":".join(key)]
+
+
 def load(row: Shipped) -> Summary:
     """Statistics that ship.
 

@@ -86,11 +86,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("results", "planning", "evaluation"),
     ),
     "integrations": ("errors", "metrics", "images", "extractors", "results", "selection", "monitor"),
-    "perceptual": ("errors", "spec", "resize", "engines", "images", "extractors", "latent", "planning"),
+    "perceptual": (
+        *(*BASE, "spec", "resize", "engines", "images", "extractors", "latent", "sources", "planning"),
+    ),
     "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
     "sensitivity": (
-        *(*BASE, "metrics", "images", "disturbances", "labels", "summary", "results", "protocols"),
-        *("planning", "evaluation"),
+        *(*BASE, "metrics", "images", "disturbances", "labels", "summary", "sources", "results"),
+        *("protocols", "planning", "evaluation"),
     ),
     "validation": (
         *(*BASE, "sealed", "draws", "latent", "engines", "datasets", "zoo", "likelihood", "evaluation"),
