@@ -263,7 +263,10 @@ class References:
         """What costs no pass, and requests for all else."""
         parts, left = list[Summary](), list[Request]()
         for request in requests:
-            ships = {tap: self._shipped(images, Request(request.extractor, (tap,))) for tap in request.taps}
+            ships = {
+                tap: self._shipped(images, Request(request.extractor, (tap,)), progress)
+                for tap in request.taps
+            }
             parts += [summary.cut(rows) for summary in ships.values() if summary]
             if others := tuple(tap for tap, summary in ships.items() if summary is None):
                 left.append(Request(request.extractor, others))
@@ -273,11 +276,14 @@ class References:
         kept, missing = self._kept().known(content, left, rows)
         return [*parts, *kept], missing
 
-    def _shipped(self, images: DatasetImages, request: Request) -> Summary | None:
-        """What ships of one tap, if it serves."""
+    def _shipped(self, images: DatasetImages, request: Request, progress: Progress) -> Summary | None:
+        """What ships of one tap, if it serves, and is of these images: a file of the user's own may hold others."""
         ((spec, tap),) = request.keys
         row = find(images.name, spec, tap) if images.may_be_statistics else None
-        return load(row) if row and self.serves(request, row.rows) else None
+        if row is None or not self.serves(request, row.rows):
+            return None
+        summary = load(row)
+        return summary if summary.digest == images.content(progress) else None
 
     def _kept(self) -> FeatureCache:
         # Measured once in a lifetime. The folder is made when it is needed: what ships serves without one.

@@ -226,6 +226,17 @@ def test_a_file_of_other_images_is_refused(ships, fake, monkeypatch):
         evaluate("frechet:pixels", generated=fake, reference="gray")
 
 
+def test_a_file_of_the_users_own_that_holds_other_images_is_measured(ships, seen, fake, monkeypatch):
+    def read_black(path, parts):
+        for part in parts.values():
+            part.images[::2], part.labels[:] = 9, 0
+
+    monkeypatch.setitem(DATASETS, "gray", dataclasses.replace(DATASETS["gray"], read=read_black))
+    (found,) = evaluate("frechet:pixels", generated=fake, reference="gray")
+    assert len(seen) == len(fake) + N
+    assert found.sets["reference"].digest != ships.content
+
+
 def test_a_set_that_cannot_be_had_is_told_before_the_first_pass(seen, fake, monkeypatch):
     monkeypatch.delenv("GEN_EVAL_GRAY")
     with pytest.raises(FetchError, match="gray"):
@@ -444,6 +455,7 @@ def test_the_index_tells_what_the_files_hold():
         assert (key[0].digest, key[1]) == (row.spec, row.tap)
         assert (features.n, features.sample.n) == (row.n, row.rows)
         assert row.n == datasets.size(*datasets.named(row.name))
+        assert row.content == datasets.content(*datasets.named(row.name))
         assert (summary.name, summary.digest) == (row.name, row.content)
         assert not summary.claimed
         assert f"geneval stats {row.name}" in row.made[0]
