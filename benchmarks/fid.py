@@ -3,10 +3,13 @@
 ::
 
     python benchmarks/fid.py --weights inception.pt --rounds 3
+    python benchmarks/fid.py --weights inception.pt --sets jpeg256 \\
+        --tools clean-fid clean-fid+tuned geneval:clean-fid geneval:clean-fid+tuned geneval+openvino:clean-fid
 
 Two sets, each a pair of folders: JPEG of 256 px and PNG of 64 px. Contestants take turns (round-robin), each
-a process of its own with every core, at its own defaults. A table of medians goes to standard output, every single
-run to ``benchmarks/results/fid-<device>-<date>.csv``. ``geneval bench`` does the same for one set, and more.
+a process of its own with every core, at its own defaults or with what its name adds to them. A table of medians
+goes to standard output, every single run to ``benchmarks/results/fid-<device>-<date>.csv``. ``geneval bench`` does
+the same for one set, and more.
 
 ``peak_mib`` is the peak resident memory of a contestant's largest process: workers count, but are not added.
 """
@@ -46,7 +49,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512, help="images a folder (default 512)")
     tools = tools_of(installed())
     parser.add_argument(
-        "--tools", nargs="+", choices=tools, default=tools, metavar="TOOL", help=" ".join(tools)
+        "--tools",
+        nargs="+",
+        default=tools,
+        metavar="TOOL",
+        help=f"contestants, as gen_eval/bench/races.py names them (default {' '.join(tools)})",
     )
     parser.add_argument("--sets", nargs="+", choices=SETS, default=tuple(SETS))
     parser.add_argument("--device", default="cpu")
@@ -81,14 +88,14 @@ def show(task: str, done: int, total: int | None, unit: str) -> None:
 
 def print_table(runs: Sequence[Run]) -> None:
     """Medians over the rounds; ``speed`` against the fastest peer of the same set."""
-    print(f"{'set':8} {'tool':22} {'wall s':>7} {'cpu s':>7} {'MiB':>6} {'speed':>6} {'FID':>14} {'gap':>8}")
+    print(f"{'set':8} {'tool':36} {'wall s':>7} {'cpu s':>7} {'MiB':>6} {'speed':>6} {'FID':>14} {'gap':>8}")
     for name in dict.fromkeys(run.set for run in runs):
         found = standings([run for run in runs if run.set == name])
         fastest = min((each.wall_s for each in found if peer_of(each.tool) is None), default=None)
         for each in found:
             speed = f"{fastest / each.wall_s:.2f}" if fastest else "-"
             gap = "-" if each.gap is None else f"{each.gap:.1e}"
-            row = f"{name:8} {each.tool:22} {each.wall_s:7.1f} {each.cpu_s:7.1f} {each.peak_mib:6.0f} {speed:>6}"
+            row = f"{name:8} {each.tool:36} {each.wall_s:7.1f} {each.cpu_s:7.1f} {each.peak_mib:6.0f} {speed:>6}"
             print(f"{row} {each.fid:14.7f} {gap:>8}")
 
 

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -31,7 +30,7 @@ else:
     import tomli as tomllib
 
 INDEX = "index.toml"
-_PACKAGE = "gen_eval.reference_stats"
+_FOLDER = "reference_stats"
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,12 @@ def load(row: Shipped) -> Summary:
 
 
 def _folder() -> Path:
-    try:
-        return Path(str(resources.files(_PACKAGE)))
-    except ModuleNotFoundError as error:  # a checkout that was installed before this folder was part of it
-        raise StoreError(f"{_PACKAGE} is not installed: install gen_eval anew") from error
+    """Inside the package where it is installed, beside it where a checkout is used as it lies."""
+    package = Path(__file__).parent
+    for parent in (package, package.parent):
+        if (parent / _FOLDER / INDEX).is_file():
+            return parent / _FOLDER
+    raise StoreError(f"no {_FOLDER}/{INDEX} in {package}: install gen_eval anew")
 
 
 class DatasetImages:

@@ -1,4 +1,11 @@
-"""Whole processes side by side: FID by ours and by each peer on the same folders and weights, in turns."""
+"""Whole processes side by side: FID by ours and by each peer on the same folders and weights, in turns.
+
+A contestant is named by its tool, and after a ``+`` by what it is given besides:
+
+- ``clean-fid``, and ``clean-fid+tuned`` with :data:`TUNED` in its environment;
+- ``geneval:clean-fid``, ours under the protocol of that peer; ``geneval+openvino:clean-fid`` by that backend,
+  ``geneval+bf16:clean-fid`` in that precision. It is compared with the contestant behind the colon.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +18,17 @@ from pathlib import Path
 from gen_eval.bench.launcher import launch
 from gen_eval.bench.peer_process import MOST_WORKERS, peer_command, prepare_command
 from gen_eval.bench.recording import ABSENT, version
-from gen_eval.errors import RunFailed
+from gen_eval.errors import RunFailed, UnknownName, UsageError
 from gen_eval.progress import Progress, silent
 
 # No torch in here: the folders may be measured by others alone.
 
 PEERS = tuple(MOST_WORKERS)
 OURS = "geneval"
+# What our command does for itself, for those that leave glibc as it is: freed memory is kept, none is mapped anew.
+TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+_TUNED = "tuned"
+_PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,7 @@ class Run:
     Args:
         set: the name of the folders.
         images: of one folder.
-        tool: a peer's name, or ``geneval:PEER`` of ours under the protocol of that peer.
+        tool: the contestant.
         round: from 0.
         wall_s: seconds from its start to its end.
         user_s: CPU seconds of its own code.
@@ -60,8 +71,8 @@ class Standing:
         cpu_s: CPU seconds, of user and kernel.
         peak_mib: MiB.
         fid: the value of the last round.
-        speed: of ours, how many times as fast as the peer whose protocol it followed: the median over the rounds
-            of the ratio of the two that ran after one another; ``None`` of a peer.
+        speed: of ours, how many times as fast as the peer that it is compared with: the median over the rounds
+            of the ratio of the two in one round; ``None`` of a peer.
         memory: of ours, its peak memory as a share of that peer's; ``None`` of a peer.
         gap: of ours, the largest relative difference of the two values; ``None`` of a peer.
     """
@@ -88,13 +99,13 @@ def tools_of(peers: Sequence[str]) -> list[str]:
 
 
 def peer_of(tool: str) -> str | None:
-    """The peer whose protocol a run of ours follows; ``None`` of a peer.
+    """The contestant that one of ours is compared with; ``None`` of a peer.
 
-    >>> peer_of("geneval:clean-fid"), peer_of("clean-fid")
-    ('clean-fid', None)
+    >>> peer_of("geneval+openvino:clean-fid+tuned"), peer_of("clean-fid+tuned")
+    ('clean-fid+tuned', None)
     """
     name, _, peer = tool.partition(":")
-    return peer if name == OURS else None
+    return peer if name.split("+")[0] == OURS else None
 
 
 def prepare_peers(weights: Path, home: Path) -> None:
@@ -112,21 +123,36 @@ def commands_of(
     """The command of each contestant.
 
     Args:
-        tools: as :func:`tools_of` names them.
+        tools: contestants, as above.
         ours: the beginning of our command, which takes ``REAL FAKE --protocol NAME --json`` besides.
         real: folder of images.
         fake: the other one.
         home: what :func:`prepare_peers` wrote.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UnknownName: if there is no such peer.
+        UsageError: if a peer is given what it cannot be given.
     """
     found = {}
     for tool in tools:
-        peer = peer_of(tool)
-        if peer is None:
-            found[tool] = peer_command(tool, real, fake, home, device)
+        name, _, of_peer = tool.partition(":")
+        peer, *given = (of_peer or name).split("+")
+        if peer not in PEERS:
+            raise UnknownName("tool", peer, PEERS)
+        if given not in ([], [_TUNED]):
+            raise UsageError(f"{tool}: a peer can be given +{_TUNED} and nothing else")
+        if of_peer:
+            options = [word for each in name.split("+")[1:] for word in (_option(each), each)]
+            found[tool] = [*ours, str(real), str(fake), "--protocol", peer, *options, "--json"]
         else:
-            found[tool] = [*ours, str(real), str(fake), "--protocol", peer, "--json"]
+            tuned = ["env", *(f"{key}={value}" for key, value in TUNED.items())] if given else []
+            found[tool] = [*tuned, *peer_command(peer, real, fake, home, device)]
     return found
+
+
+def _option(given: str) -> str:
+    return "--precision" if given in _PRECISIONS else "--backend"
 
 
 def race(

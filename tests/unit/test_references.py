@@ -464,3 +464,17 @@ def test_the_index_tells_what_the_files_hold():
 def test_every_file_is_in_the_index():
     files = {path.name for path in references._folder().glob("*.safetensors")}
     assert files == {row.file for row in references.shipped()}
+
+
+@pytest.mark.parametrize("place", ["gen_eval/reference_stats", "reference_stats"])
+def test_they_lie_in_the_package_or_beside_it(place, tmp_path, monkeypatch):
+    """Installed, and in a checkout that is on the path, installed or not."""
+    package, folder = tmp_path / "gen_eval", tmp_path / place
+    monkeypatch.setattr(references, "__file__", str(package / "references.py"))
+    with pytest.raises(
+        StoreError, match="no reference_stats/index.toml in .*gen_eval: install gen_eval anew"
+    ):
+        references._folder()
+    folder.mkdir(parents=True)
+    (folder / "index.toml").touch()
+    assert references._folder() == folder

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy  # each part is imported by its first use
 import torch
 from torch import Tensor
 

@@ -12,8 +12,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
-import scipy.sparse
+import scipy  # each part is imported by its first use
 import torch
 from torch import Tensor
 

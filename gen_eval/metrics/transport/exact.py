@@ -18,9 +18,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # each part is imported by its first use
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from gen_eval.errors import NumericalError, UsageError
@@ -111,7 +111,7 @@ def _carry(x: Tensor, y: Tensor, p: float) -> _Carried:
     n, m, size = len(x), len(y), math.lcm(len(x), len(y))
     rows, columns = (np.repeat(np.arange(each), size // each) for each in (n, m))
     costs = _costs(x, y, p)
-    columns = columns[linear_sum_assignment(costs if n == m else costs[rows][:, columns])[1]]
+    columns = columns[scipy.optimize.linear_sum_assignment(costs if n == m else costs[rows][:, columns])[1]]
     u, v = _potentials(costs, rows, columns)
     pairs = zip(*(torch.split(torch.from_numpy(at), _BLOCK) for at in (rows, columns)), strict=True)
     gaps = torch.cat([torch.linalg.vector_norm(x[i] - y[j], dim=1) for i, j in pairs])

@@ -14,7 +14,7 @@ import pytest
 from gen_eval.bench import launcher, peer_process, peers, races
 from gen_eval.bench.launcher import launch
 from gen_eval.bench.races import Run, race, standings, value_in
-from gen_eval.errors import RunFailed, UsageError
+from gen_eval.errors import RunFailed, UnknownName, UsageError
 
 
 def says(text, seconds=0.0):
@@ -176,6 +176,29 @@ def test_ours_follows_each_peer_s_protocol(tmp_path):
         *map(str, (tmp_path / "r", tmp_path / "f", tmp_path)),
         "cpu",
     ]
+
+
+def test_contestants_are_given_what_their_names_add(tmp_path):
+    tools = ["clean-fid+tuned", "geneval+openvino+bf16:clean-fid+tuned"]
+    commands = races.commands_of(tools, ["geneval", "fid"], tmp_path / "r", tmp_path / "f", tmp_path, "cpu")
+    peer, ours = commands.values()
+    assert peer[:3] == ["env", "MALLOC_MMAP_MAX_=0", "MALLOC_TRIM_THRESHOLD_=2147483647"]
+    assert peer[3:] == peer_process.peer_command(
+        "clean-fid", *(tmp_path / name for name in ("r", "f", "")), "cpu"
+    )
+    assert ours[-7:] == ["--protocol", "clean-fid", "--backend", "openvino", "--precision", "bf16", "--json"]
+    runs = [
+        Run("s", 2, tool, 0, wall, 1.0, 0.0, 10.0, 4.0) for tool, wall in zip(tools, (6.0, 2.0), strict=True)
+    ]
+    assert [each.speed for each in standings(runs)] == [None, 3.0]
+
+
+def test_contestants_that_do_not_exist_are_told(tmp_path):
+    place = (("geneval", "fid"), tmp_path, tmp_path, tmp_path, "cpu")
+    with pytest.raises(UnknownName, match="unknown tool 'clean-fd': did you mean 'clean-fid'"):
+        races.commands_of(["geneval:clean-fd"], *place)
+    with pytest.raises(UsageError, match=r"clean-fid\+bf16: a peer can be given \+tuned and nothing else"):
+        races.commands_of(["clean-fid+bf16"], *place)
 
 
 def test_a_peer_pays_for_nothing_of_ours():
