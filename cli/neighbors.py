@@ -35,7 +35,13 @@ def comparing(measures: Sequence[str], protocol: str) -> Measure:
 
 
 def draw_neighbors(
-    evaluation: Evaluation, measure: Measure, sets: Mapping[str, str | None], k: int, out: Path
+    evaluation: Evaluation,
+    measure: Measure,
+    sets: Mapping[str, str | None],
+    k: int,
+    out: Path,
+    *,
+    offline: bool | None,
 ) -> None:
     """Draw them, and list their names with the distances.
 
@@ -45,6 +51,7 @@ def draw_neighbors(
         sets: the ``generated`` and the ``reference`` images, which are taken for the training images.
         k: how many training images stand beside each.
         out: the picture.
+        offline: never fetch a dataset.
     """
     from gen_eval.images import Images
     from gen_eval.nearest import nearest_training_images
@@ -54,7 +61,7 @@ def draw_neighbors(
 
     generated, training = (evaluation.features(measure, role) for role in ("generated", "reference"))
     suspects = nearest_training_images(generated, training, k=k, most=_SHOWN)
-    fakes, reals = (open_set(sets, role) for role in ("generated", "reference"))
+    fakes, reals = (open_set(sets, role, offline=offline) for role in ("generated", "reference"))
     assert isinstance(fakes, Images)  # as the caller has seen
     assert isinstance(reals, Images)
     rows = [

@@ -12,6 +12,7 @@ import click
 from .sets import open_set
 
 if TYPE_CHECKING:
+    from gen_eval.progress import Progress
     from gen_eval.results import Result
 
 EVERY_ROW = 2**62  # so that every image has its contribution
@@ -53,31 +54,35 @@ def run(
     if per_image and not per_image.parent.is_dir():
         raise click.UsageError(f"cannot write {per_image}: there is no folder {per_image.parent}")
     sets = {"generated": generated, "reference": reference, "heldout": options["heldout"]}
-    worst_out = _picture("--worst", worst_out, sets, "generated") if worst else None
     seen_through = comparing(measures, options["protocol"]) if neighbors else None
-    neighbors_out = (
-        _picture("--neighbors", neighbors_out, sets, "generated", "reference") if neighbors else None
-    )
+    offline = options["offline"]
     if (worst or neighbors) and options["rows"] is None:
         options["rows"] = EVERY_ROW
     keep_freed_memory()
     with progress_bar() as progress:
+        opening = {"offline": offline, "progress": progress}
+        if worst:
+            worst_out = _picture("--worst", worst_out, sets, "generated", **opening)
+        if neighbors:
+            neighbors_out = _picture("--neighbors", neighbors_out, sets, "generated", "reference", **opening)
         evaluation = Evaluation(measures, reference=reference, progress=progress, **options)
         results = evaluation.measure(generated)
     show_results(results, as_json)
     if per_image:
-        _write_per_image(results, sets, per_image)
+        _write_per_image(results, sets, per_image, offline)
     if worst and worst_out:
-        _draw_worst(results[0], sets, worst, worst_out)
+        _draw_worst(results[0], sets, worst, worst_out, offline)
     if neighbors and neighbors_out and seen_through:
-        draw_neighbors(evaluation, seen_through, sets, neighbors, neighbors_out)
+        draw_neighbors(evaluation, seen_through, sets, neighbors, neighbors_out, offline=offline)
 
 
-def _write_per_image(results: Sequence[Result], sets: Mapping[str, str | None], path: Path) -> None:
+def _write_per_image(
+    results: Sequence[Result], sets: Mapping[str, str | None], path: Path, offline: bool | None
+) -> None:
     """One line an image and measure: what the metric says of it, or else what it adds to the value."""
 
     def name(role: str) -> Any:
-        source = open_set(sets, role)
+        source = open_set(sets, role, offline=offline)
         return getattr(source, "label", lambda index: f"#{index}")  # statistics do not name their images
 
     labels = {role: name(role) for role in sets if sets[role]}
@@ -91,21 +96,34 @@ def _write_per_image(results: Sequence[Result], sets: Mapping[str, str | None], 
                         write([role, labels[role](at), result.measure, what, repr(value)])
 
 
-def _picture(option: str, out: Path | None, sets: Mapping[str, str | None], *roles: str) -> Path:
+def _picture(
+    option: str,
+    out: Path | None,
+    sets: Mapping[str, str | None],
+    *roles: str,
+    offline: bool | None,
+    progress: Progress,
+) -> Path:
     """Where to draw images of some sets; refuses before the work what cannot be drawn."""
     from gen_eval.images import Images
+    from gen_eval.references import DatasetImages
 
     from .pictures import free_name, require_picture
 
     out = out or free_name(Path(option.strip("-")).with_suffix(".png"))
     require_picture(out)
     for role in roles:
-        if not isinstance(open_set(sets, role), Images):
+        opened = open_set(sets, role, offline=offline, progress=progress)
+        if not isinstance(opened, Images):
             raise click.UsageError(f"{option} draws images, and {sets[role]} holds their features only")
+        if isinstance(opened, DatasetImages):
+            opened.check(progress)  # whose features may be at hand where its images are not
     return out
 
 
-def _draw_worst(result: Result, sets: Mapping[str, str | None], k: int, out: Path) -> None:
+def _draw_worst(
+    result: Result, sets: Mapping[str, str | None], k: int, out: Path, offline: bool | None
+) -> None:
     from gen_eval.images import Decoded, Images
 
     from .pictures import draw_grid
@@ -115,7 +133,7 @@ def _draw_worst(result: Result, sets: Mapping[str, str | None], k: int, out: Pat
         raise click.UsageError(
             f"{result.measure} does not tell what each image counts for; --worst draws nothing"
         )
-    images = open_set(sets, "generated")
+    images = open_set(sets, "generated", offline=offline)
     assert isinstance(images, Images)  # _picture has seen to it
     read = images.read([index for index, _ in worst])
     pixels = [image.pixels for image in read if isinstance(image, Decoded)]

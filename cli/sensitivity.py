@@ -5,15 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from .options import extraction_options, measures_option, parse_params
-
-if TYPE_CHECKING:
-    from gen_eval.images import Images
-    from gen_eval.progress import Progress
 
 
 def _read_strengths(
@@ -120,12 +116,11 @@ def sensitivity(
         names = tuple(name if ":" in name else f"{name}:{extractor}" for name in names)
     keep_freed_memory()
     with progress_bar() as progress:
-        source, classes = _open(images, options["offline"], progress)
         report = measure_sensitivity(
-            source,
+            images,
             names,
             disturbances=disturbances or None,
-            labels=classes if labels is None else labels,
+            labels=labels,
             params=parse_params(settings),
             progress=progress,
             **options,
@@ -137,15 +132,3 @@ def sensitivity(
         draw_sensitivity(report, plot)
     if markdown:
         write_page([report], [plot], [shlex.join(["geneval", *sys.argv[1:]])], markdown)
-
-
-def _open(source: str, offline: bool | None, progress: Progress) -> tuple[Images, list[str] | None]:
-    """The images, and the class of each where they are a named dataset."""
-    from gen_eval import datasets
-    from gen_eval.images import open_images
-    from gen_eval.references import DatasetImages
-
-    if key := datasets.named(source):
-        images = DatasetImages(*key, offline=offline, progress=progress)
-        return images, images.classes()
-    return open_images(source), None

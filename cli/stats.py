@@ -11,7 +11,10 @@ from .options import extraction_options, measures_option
 from .stats_files import compact, convert, merge, show
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gen_eval.images import Images
+    from gen_eval.summary import Request
 
 _VERBS = {"merge": merge, "compact": compact, "show": show, "convert": convert}
 _MEASURE = ""  # no set of images has that name
@@ -113,6 +116,7 @@ def measure(
     from gen_eval.errors import TooFewImages
     from gen_eval.planning import Plan, find_measures, load_extractors, pick_device
     from gen_eval.protocols import find_protocol
+    from gen_eval.sources import IMAGES, open_as_images
     from gen_eval.summary import require_whole, summarize
 
     from .allocator import keep_freed_memory
@@ -123,7 +127,9 @@ def measure(
     terms = find_protocol(protocol)
     wanted = find_measures(measures, terms)
     with progress_bar() as progress:
-        opened = _open(images, offline=offline, progress=progress)
+        opened = open_as_images(images, offline=offline, progress=progress)
+        if opened.name == IMAGES + images:
+            click.echo(f"note: {images} holds statistics too; its images are measured", err=True)
         if len(opened) < 2:
             raise TooFewImages(f"statistics need at least 2 images; {images} has 1 image")
         chosen = _range_of(part, len(opened))
@@ -140,6 +146,7 @@ def measure(
             progress=progress,
         )
         requests = Plan(wanted, extractors, terms).requests("generated")
+        _tell_what_ships(opened, requests)
         summary = summarize(opened, requests, rows=rows, part=chosen, progress=progress, **options)
     store.save(summary, out)
     count = next(iter(summary.features.values())).n
@@ -147,19 +154,20 @@ def measure(
     click.echo(f"{out}  {count:,} images{which}  {protocol}  sha256 {summary.digest[:12]}")
 
 
-def _open(source: str, **options: Any) -> Images:
-    """The images of a set; of a file that holds both, those beside the statistics."""
-    from gen_eval import foreign
-    from gen_eval.images import Images
-    from gen_eval.sources import IMAGES, open_source
+def _tell_what_ships(images: Images, requests: Sequence[Request]) -> None:
+    """Say of a dataset what need not be measured."""
+    from gen_eval import references
 
-    opened = open_source(source, **options)
-    if isinstance(opened, Path) and foreign.count_images(opened):
-        click.echo(f"note: {source} holds statistics too; its images are measured", err=True)
-        opened = open_source(IMAGES + source)
-    if not isinstance(opened, Images):
-        raise click.UsageError(f"statistics are made of images, and {source} holds none")
-    return opened
+    if not (isinstance(images, references.DatasetImages) and images.may_be_statistics):
+        return
+    for spec, tap in (key for request in requests for key in request.keys):
+        if row := references.find(images.name, spec, tap):
+            click.echo(
+                f"note: statistics of {row.name} through {spec.name} {tap} ship, of all {row.n:,} images with "
+                f"{row.rows:,} rows: `geneval fid {row.name} FAKE` takes them, and so do `stats show`, `compact` and "
+                "`convert`; they are measured anew, as asked",
+                err=True,
+            )
 
 
 def _range_of(part: tuple[int, int] | None, n: int) -> range | None:

@@ -19,6 +19,33 @@ _OUT = click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write."
 )
 _OURS = "gen_eval"
+
+
+class _Statistics(click.ParamType):  # type: ignore[type-arg]
+    """A file of statistics, or that of a well-known set by its name."""
+
+    name = "statistics"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; of a dataset, where its statistics lie on this machine."""
+        from gen_eval import datasets, references
+
+        if isinstance(value, Path) or not (key := datasets.named(value)):
+            return Path(value)
+        ships = references.named(value)
+        if not ships:
+            known = ", ".join(row.name for row in references.shipped())
+            raise UsageError(
+                f"no statistics of {':'.join(key)} ship, as those of {known} do: measure it, with `geneval stats "
+                f"{value} -o FILE.safetensors`"
+            )
+        if len(ships) > 1:
+            files = ", ".join(str(row.path) for row in ships)
+            raise UsageError(f"several statistics of {value} ship: name the file of one, of {files}")
+        return ships[0].path
+
+
+_STATISTICS = _Statistics()
 # What is written under a name that ends so, where nobody says.
 _BY_EXTENSION = {
     ".safetensors": _OURS,
@@ -29,7 +56,7 @@ _BY_EXTENSION = {
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE FILE...")
+@click.argument("files", nargs=-1, required=True, type=_STATISTICS, metavar="FILE FILE...")
 @_OUT
 def merge(files: tuple[Path, ...], out: Path) -> None:
     """Join statistics into those of all images together.
@@ -48,14 +75,15 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
 
 
 @click.command()
-@click.argument("file", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("file", metavar="IN", type=_STATISTICS)
 @_OUT
 @click.option("--rows", type=click.IntRange(0), help="The most feature rows to keep; by default all.")
 def compact(file: Path, out: Path, rows: int | None) -> None:
     """Write the statistics in IN in less space, rounded, to be kept or sent.
 
-    The covariance keeps 16 bits of each number of its factor, and feature rows half precision. The Fréchet distance d
-    from IN to what is left is printed: a distance D to another set moves by no more than 2 sqrt(d D) + d.
+    IN is a file of ours, or a name whose statistics ship, such as cifar10:train. The covariance keeps 16 bits of each
+    number of its factor, and feature rows half precision. The Fréchet distance d from IN to what is left is printed: a
+    distance D to another set moves by no more than 2 sqrt(d D) + d.
     """
     from gen_eval import compact, store
 
@@ -71,10 +99,13 @@ def compact(file: Path, out: Path, rows: int | None) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE", type=_STATISTICS)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def show(file: Path, as_json: bool) -> None:
-    """Tell what a statistics file holds, ours or that of another tool."""
+    """Tell what a statistics file holds, ours or that of another tool.
+
+    FILE may be a name whose statistics ship, such as cifar10:train.
+    """
     from gen_eval import store
 
     described = store.describe(file)
@@ -86,7 +117,7 @@ def show(file: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("file", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("file", metavar="IN", type=_STATISTICS)
 @_OUT
 @click.option(
     "--to", "form", metavar="FORMAT", help="Format to write; by default as the name ends. `gen_eval` is ours."
@@ -110,6 +141,8 @@ def convert(
 ) -> None:
     """Write the statistics in IN for another tool, or those of another tool as ours.
 
+    IN is a file, or a name whose statistics ship, such as cifar10:train.
+
     Files of other tools say nothing of their terms. Those that become ours are marked as claimed: --protocol and
     --measure say what you claim of them.
     """
@@ -126,7 +159,7 @@ def convert(
         click.echo(f"{out}  {_count(summary)}  {claim['protocol']} (claimed)  sha256 {summary.digest[:12]}")
         return
     foreign.require_name(out, form)
-    pixels = _read_images(images) if images else None
+    pixels = _read_images(images, claim["offline"]) if images else None
     if ours:
         store.export(store.load(file), out, form, only=only, images=pixels)
     else:
@@ -180,17 +213,18 @@ def _claimed(
     return summary
 
 
-def _read_images(source: str) -> Any:
+def _read_images(source: str, offline: bool | None) -> Any:
     import numpy as np
 
     from gen_eval.errors import CorruptImages
-    from gen_eval.images import Decoded, Images
-    from gen_eval.sources import open_source
+    from gen_eval.images import Decoded
+    from gen_eval.sources import open_as_images
 
-    images = open_source(source)
-    if not isinstance(images, Images):
-        raise UsageError(f"{source} holds no images")
-    read = images.read(range(len(images)))
+    from .console import progress_bar
+
+    with progress_bar() as progress:
+        images = open_as_images(source, offline=offline, progress=progress)
+        read = images.read(range(len(images)))
     if broken := [(each.label, each.reason) for each in read if not isinstance(each, Decoded)]:
         raise CorruptImages(source, broken)
     pixels = [each.pixels for each in read if isinstance(each, Decoded)]

@@ -21,7 +21,7 @@ from gen_eval.extractors.custom import UNKNOWN
 from gen_eval.images import Images
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Spec
-from gen_eval.summary import DEFAULT_ROWS, Request, Summary, summarize
+from gen_eval.summary import DEFAULT_ROWS, Request, Summary, combine, summarize
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,37 @@ class FeatureCache:
         content = images.content(progress)
         if content is None:
             return summarize(images, requests, rows=rows, progress=progress, **options)
-        parts, missing = [], []
-        for request in requests:
-            found = {tap: self.find(content, request.extractor.spec(tap), tap, rows) for tap in request.taps}
-            parts += [part.to(request.extractor.device) for part in found.values() if part]
-            absent = tuple(tap for tap, part in found.items() if part is None)
-            if absent:
-                taps = absent if self.frugal else tuple(request.extractor.taps)
-                missing.append(Request(request.extractor, taps))
+        parts, missing = self.known(content, requests, rows)
         if missing:
+            if not self.frugal:
+                missing = [Request(each.extractor, tuple(each.extractor.taps)) for each in missing]
             kept = rows if self.frugal else None
             whole = summarize(images, missing, rows=kept, progress=progress, **options)
             if whole.digest == content:  # else files are broken, or changed while they were read
                 self.keep(content, whole)
             parts.insert(0, whole.cut(rows))
-        features = {key: value for part in parts for key, value in part.features.items()}
-        asked = [(request.extractor.spec(tap), tap) for request in requests for tap in request.taps]
-        return replace(parts[0], name=images.name, features={key: features[key] for key in asked})
+        return combine(parts, requests, images.name)
+
+    def known(
+        self, content: str, requests: Sequence[Request], rows: int | None
+    ) -> tuple[list[Summary], list[Request]]:
+        """What is here of what is asked for, and what of it is not.
+
+        Args:
+            content: as :meth:`find` takes it.
+            requests: extractors and their taps.
+            rows: as :meth:`find` takes them.
+
+        Returns:
+            A summary for each tap that is here, and requests for those that are not.
+        """
+        parts, missing = [], []
+        for request in requests:
+            found = {tap: self.find(content, spec, tap, rows) for spec, tap in request.keys}
+            parts += [part for part in found.values() if part]
+            if absent := tuple(tap for tap, part in found.items() if part is None):
+                missing.append(Request(request.extractor, absent))
+        return parts, missing
 
     def find(self, content: str, spec: Spec, tap: str, rows: int | None) -> Summary | None:
         """An entry, if there is one with as many rows as asked for.

@@ -11,7 +11,7 @@ import math
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from gen_eval.errors import FetchError, UnknownName, UsageError
-from gen_eval.fetch import Asset, Https, HttpsFiles, Npm, Wheel, fetch
+from gen_eval.fetch import Asset, Https, HttpsFiles, Npm, Wheel, fetch, named_by_user
 from gen_eval.progress import Progress, silent
 
 Pixels = npt.NDArray[np.uint8]
@@ -68,6 +68,8 @@ class DatasetSource:
         shape: ``(height, width, channels)``.
         classes: what each label means.
         read: fills the arrays of the splits asked for from the archive.
+        contents: digest of the images of each split and of ``"all"``, as :meth:`gen_eval.images.Images.content` tells
+            it; whichever source they come from, they are the same.
     """
 
     asset: Asset
@@ -75,6 +77,7 @@ class DatasetSource:
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     read: Callable[[Path, Parts], None]
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 def load(
@@ -150,6 +153,20 @@ def size(name: str, split: str) -> int:
     """Number of images of a split, without fetching any."""
     sizes = DATASETS[name].sizes
     return sum(sizes.values()) if split == "all" else sizes[split]
+
+
+def content(name: str, split: str) -> str | None:
+    """Digest of the images of a split, without fetching any.
+
+    Returns:
+        hex sha256; ``None`` where only the images tell: the row does not say it, or the user names a file of their own
+        in the environment, which need not hold the same ones.
+
+    Raises:
+        FetchError: if the environment names what is not a file.
+    """
+    source = DATASETS[name]
+    return None if named_by_user(source.asset) else source.contents.get(split)
 
 
 def _read(source: DatasetSource, path: Path, parts: Parts) -> None:
@@ -275,6 +292,11 @@ DATASETS: dict[str, DatasetSource] = {
         (32, 32, 3),
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
         _read_cifar10,
+        {
+            "train": "d1768876b782805289eeef1b585fc49c20880b0a6632943533e8c91a916d1936",
+            "test": "a12f44e2a56d07e407b676f254bba731d10357a5a8012489d74f744dc2daf7e9",
+            "all": "df90b472f03063ae7bd8befc165443858e29c6e14283dbaf87f5b08e634b5c8f",
+        },
     ),
     # Handwritten digits of UCI, the test set of 1,797 that scikit-learn holds, in its order: here the first 1,297 are
     # to train on. They go by writer, so that the test split is mostly of people who wrote none of the others.
@@ -305,6 +327,11 @@ DATASETS: dict[str, DatasetSource] = {
         (8, 8, 1),
         _DIGITS,
         _read_digits,
+        {
+            "train": "6216cc213bc517cf0a0f1254ab1178fc23344ed8831b541845c5022da7c2587f",
+            "test": "61559962edc5d49786714ea6ada50681050829b0aa9763d31f30ab50a04ae611",
+            "all": "26aa3d744e9c0d5f4162a9f489d520e084a6564755e4008ad8ccb0a8a9c56d21",
+        },
     ),
     "mnist": DatasetSource(
         Asset(
@@ -323,6 +350,11 @@ DATASETS: dict[str, DatasetSource] = {
         (28, 28, 1),
         _DIGITS,
         _read_mnist,
+        {
+            "train": "f30ae5fbdb2d424cd8d23df6a862168a9b341a2e2b6b6a9561ce58faaeecdb0d",
+            "test": "7fe4fa7731f3d9a81dab44ecad53191938dba97a2db6e6430a98da047591ee82",
+            "all": "ce1f48270edad420a9dcfe4f9aece0057845772e8c5022e2240abc1e6ec74a93",
+        },
     ),
     "fashion-mnist": DatasetSource(
         Asset(
@@ -350,6 +382,11 @@ DATASETS: dict[str, DatasetSource] = {
             *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         ),
         _read_fashion_mnist,
+        {
+            "train": "8a9a2446d9651c2803b9948b93aa197ea24902b9998cd066eef05f407f641dba",
+            "test": "68eadf616b6c04b78283d03080a188cc393398296a039e257d6ecda353a9d91f",
+            "all": "a7a3c1425fc8025e68d53ad1629d9e64aff7586f121fdaa2539b47dc0246664e",
+        },
     ),
     # 500 of each digit, all from MNIST's training split: 1 MB where MNIST takes 11.
     "mnist-5k": DatasetSource(
@@ -369,5 +406,8 @@ DATASETS: dict[str, DatasetSource] = {
         (28, 28, 1),
         _DIGITS,
         _read_mnist_5k,
+        {
+            "train": "0d5f192211b29f622ab5b072789e780e61959b7f3e49c07eb9fc7c8f128c581c",
+        },
     ),
 }

@@ -36,6 +36,18 @@ def seeds_from(first: int, count: int) -> Tensor:
     return torch.arange(first, first + count)
 
 
+def require_seeds(seeds: Tensor) -> None:
+    """Refuse what nothing can be drawn from.
+
+    Raises:
+        UsageError: if seeds are no int64 ``[b]``, or one is negative.
+    """
+    if seeds.dtype != torch.int64 or seeds.ndim != 1:
+        raise UsageError(f"expected seeds as int64 [b], found {seeds.dtype} {list(seeds.shape)}")
+    if bool((seeds < 0).any()):
+        raise UsageError(f"seeds are 0 or more, found {int(seeds.min())}")
+
+
 def uniform(seeds: Tensor, count: int, stream: int = 0) -> npt.NDArray[np.float64]:
     """Uniform numbers within (0, 1), odd multiples of 2^-53: neither end is ever met.
 
@@ -50,10 +62,7 @@ def uniform(seeds: Tensor, count: int, stream: int = 0) -> npt.NDArray[np.float6
     Raises:
         UsageError: if a seed is negative, or seeds are no integers.
     """
-    if seeds.dtype != torch.int64 or seeds.ndim != 1:
-        raise UsageError(f"expected seeds as int64 [b], found {seeds.dtype} {list(seeds.shape)}")
-    if bool((seeds < 0).any()):
-        raise UsageError(f"seeds are 0 or more, found {int(seeds.min())}")
+    require_seeds(seeds)
     rows = seeds.cpu().numpy().astype(np.uint64)[:, None]
     places = np.arange(1, count + 1, dtype=np.uint64)[None]
     found = np.empty((len(rows), count))

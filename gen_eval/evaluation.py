@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gen_eval import references
 from gen_eval.cache import FeatureCache
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Extractor
 from gen_eval.extractors.backends import TORCH
-from gen_eval.fetch import cache_dir
 from gen_eval.images import Images
 from gen_eval.labels import FOLDERS, Labels, read_labels
 from gen_eval.metrics import Measure
@@ -29,10 +28,10 @@ from gen_eval.planning import (
 )
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, Protocol, find_protocol
-from gen_eval.references import DatasetImages
+from gen_eval.references import DatasetImages, References
 from gen_eval.results import Result
 from gen_eval.scoring import compute, compute_heldout
-from gen_eval.sources import Samples, Source, dim_of_vectors, open_source, settle
+from gen_eval.sources import Source, dim_of_vectors, known_classes, open_source, settle
 from gen_eval.stats import Features
 from gen_eval.summary import Summary, require_whole, summarize
 
@@ -204,20 +203,23 @@ class Evaluation:
 
     def _settle(self, role: str, source: Source, plan: Plan) -> Images | Summary:
         n = self._reference_n if role == "reference" else None
-        if isinstance(source, DatasetImages) and source.may_be_statistics:
-            shipped = references.find(source.name, plan.requests(role))
-            if shipped is not None and plan.served_by(role, references.rows_held(shipped)):
-                source = shipped
-        return settle(source, plan.requests(role), rows=plan.rows(role), n=n)
+        requests, rows = plan.requests(role), plan.rows(role)
+        if isinstance(source, DatasetImages):
+            references, progress = self._references(role, plan), self._opening["progress"]
+            source = references.find(source, requests, rows=rows, progress=progress) or source
+        return settle(source, requests, rows=rows, n=n)
 
     def _summarize(self, role: str, source: Images | Summary, plan: Plan) -> Summary:
         if isinstance(source, Summary):
             return source
-        kept = self._cache
-        if kept is None and isinstance(source, DatasetImages):  # measured once in a lifetime
-            kept = FeatureCache(cache_dir() / "reference_stats", frugal=True)
-        observe = kept.summarize if kept else summarize
-        return observe(source, plan.requests(role), rows=plan.rows(role), **self._observing)
+        terms = {"rows": plan.rows(role), **self._observing}
+        if isinstance(source, DatasetImages):
+            return self._references(role, plan).summarize(source, plan.requests(role), **terms)
+        observe = self._cache.summarize if self._cache else summarize
+        return observe(source, plan.requests(role), **terms)
+
+    def _references(self, role: str, plan: Plan) -> References:
+        return References(partial(plan.served_by, role), self._cache)
 
     def _compute(self, plan: Plan, classes: Mapping[str, Labels]) -> list[Result]:
         terms = [
@@ -298,7 +300,7 @@ def _read_classes(
         if isinstance(source, (Summary, Path)):
             raise UsageError(f"a measure by class needs the {role} images, not their statistics")
         chosen = by_role.get(role) if by_role is not None else labels
-        if chosen is None and isinstance(source, (Samples, DatasetImages)):
-            chosen = source.classes()
+        if chosen is None:
+            chosen = known_classes(source)
         found[role] = read_labels(FOLDERS if chosen is None else chosen, source)
     return found

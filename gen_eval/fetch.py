@@ -36,6 +36,7 @@ __all__ = [
     "cached",
     "fetch",
     "find",
+    "named_by_user",
     "verify",
 ]
 
@@ -67,6 +68,21 @@ def cache_dir() -> Path:
     return Path(chosen).expanduser() if chosen else Path(user_cache_dir("gen_eval"))
 
 
+def named_by_user(asset: Asset) -> Path | None:
+    """The file that stands in the asset's environment variable, which need not be one of its files.
+
+    Raises:
+        FetchError: if the variable names no file.
+    """
+    own = os.environ.get(asset.env) if asset.env else None
+    if not own:
+        return None
+    path = Path(own).expanduser()
+    if not path.is_file():
+        raise FetchError(f"{asset.env} names {path}, which is not a file. Correct it or unset it.")
+    return path
+
+
 def find(asset: Asset) -> Path | None:
     """The asset's file if it is on this machine, without any use of the network.
 
@@ -76,12 +92,8 @@ def find(asset: Asset) -> Path | None:
     Raises:
         FetchError: if the environment variable names no file.
     """
-    own = os.environ.get(asset.env) if asset.env else None
-    if own:
-        path = Path(own).expanduser()
-        if not path.is_file():
-            raise FetchError(f"{asset.env} names {path}, which is not a file. Correct it or unset it.")
-        return path
+    if own := named_by_user(asset):
+        return own
     for source in asset.sources:
         path = _cache_path(asset, source)
         if path.is_file() and _sha256(path) == source.sha256:

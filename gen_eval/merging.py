@@ -13,7 +13,7 @@ from operator import add
 from gen_eval.errors import IncomparableError, UsageError
 from gen_eval.spec import Spec
 from gen_eval.stats import Features, Sample
-from gen_eval.summary import Part, Summary
+from gen_eval.summary import Part, Summary, all_made_with
 
 _Key = tuple[Spec, str]
 
@@ -50,7 +50,7 @@ def merge(summaries: Sequence[Summary]) -> Summary:
         name=" + ".join(dict.fromkeys(summary.name for summary in ordered)),
         digest=digest,
         features={key: _added([summary.features[key] for summary in ordered]) for key in ordered[0].features},
-        made_with=_made_with(ordered),
+        made_with=all_made_with(ordered),
         skipped=tuple(each for summary in ordered for each in summary.skipped),
         notes=dict(sum((Counter(summary.notes) for summary in ordered), Counter[str]())),
         claimed=any(summary.claimed for summary in ordered),
@@ -155,12 +155,3 @@ def _added(parts: Sequence[Features]) -> Features:
         )
     sample: Sample | None = reduce(add, kept) if kept else None
     return Features(moments.n, moments, sample)
-
-
-def _made_with(summaries: Sequence[Summary]) -> dict[str, str]:
-    """Versions and devices; several where the parts were made with several."""
-    found: dict[str, dict[str, None]] = {}
-    for summary in summaries:
-        for what, version in summary.made_with.items():
-            found.setdefault(what, {})[version] = None
-    return {what: ", ".join(versions) for what, versions in found.items()}

@@ -15,10 +15,12 @@ from torch import Tensor
 from gen_eval import resize as resizing
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
 from gen_eval.extractors.lpips import LPIPS
-from gen_eval.images import Images, open_images, stream
+from gen_eval.images import Images, stream
 from gen_eval.latent import INTERPOLATIONS, Generator, images_of, mapping_of, to_uint8
 from gen_eval.metrics.score import Score
 from gen_eval.planning import pick_device
+from gen_eval.progress import Progress, silent
+from gen_eval.sources import open_as_images
 from gen_eval.spec import Resize
 
 # Images [b, 3, h, w] in [0, 255], twice, to their distances [b].
@@ -199,6 +201,8 @@ def lpips_diversity(
     resize: Resize | None = None,
     batch_size: int = 16,
     workers: int = 0,
+    offline: bool | None = None,
+    progress: Progress = silent,
 ) -> Score:
     """How different the images of a set look from one another: the mean LPIPS of two of them.
 
@@ -207,13 +211,17 @@ def lpips_diversity(
     a pair being formed.
 
     Args:
-        images: as :func:`gen_eval.images.open_images` takes them, of one size unless ``resize`` is given.
+        images: as :func:`gen_eval.sources.open_as_images` takes them, such as ``"mnist:test"``; of one size unless
+            ``resize`` is given.
         pairs: number of random pairs, no image in two of them, at half the cost; ``None`` for all pairs.
         seed: of the random pairs.
         lpips: the distance; by default that of VGG16.
         resize: how images are brought to one size. LPIPS depends on the size: compare equal ones.
         batch_size: images that go through the network together.
         workers: decoding threads.
+        offline: never fetch a dataset, or the weights of LPIPS; ``None`` asks the environment variable
+            ``GEN_EVAL_OFFLINE``.
+        progress: told of bytes as they arrive.
 
     Returns:
         ``lpips_diversity``, unbiased. Its standard error is that of independent pairs, or over all pairs the
@@ -223,8 +231,9 @@ def lpips_diversity(
         UsageError: if images differ in size, or an argument makes no sense.
         TooFewImages: if there are fewer than 4 images, or twice the pairs.
         CorruptImages: if a file is broken.
+        FetchError: if a dataset or the weights cannot be had.
     """
-    opened = open_images(images)
+    opened = open_as_images(images, offline=offline, progress=progress)
     n = len(opened)
     if pairs is not None and pairs < 2:
         raise UsageError(f"expected at least 2 pairs, or None for all pairs; found {pairs}")
@@ -234,7 +243,7 @@ def lpips_diversity(
             f"{pairs or 'all'} pairs need at least {needed} images, {opened.name} has {n}; pairs=None makes the "
             "most of few"
         )
-    lpips = lpips or LPIPS.load(device=pick_device())
+    lpips = lpips or LPIPS.load(device=pick_device(), offline=offline, progress=progress)
 
     def batches(order: Sequence[int], size: int) -> Iterator[Tensor]:
         return _batches(opened, order, resize, size, workers, lpips.device)

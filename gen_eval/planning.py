@@ -63,15 +63,36 @@ class Plan:
         """Whether every feature row of the set in a role is needed."""
         return any(role_in(measure.metric, role) in measure.metric.whole for measure in self.of(role))
 
-    def served_by(self, role: str, rows: int) -> bool:
+    def served_by(self, role: str, request: Request, rows: int) -> bool:
         """Whether moments of all images of the set in a role, and so many of its rows, serve as well as the images.
 
-        They do where rows make error bars alone, and where a metric takes a subset of them for the whole; not where
-        the caller asks for more of them.
+        They do where rows make error bars alone, and where a metric takes a subset of them for the whole and can do
+        with so few; not where the caller asks for more of them.
+
+        Args:
+            role: of the set.
+            request: the features, one of :meth:`requests` or a part of it: what other measures need does not matter.
+            rows: of each feature.
         """
-        if self.whole(role) or (self.row_limit or 0) > rows:
+        if (self.row_limit or 0) > rows:
             return False
-        return all(measure.metric.by_subset or not measure.metric.by_rows for measure in self.of(role))
+        return all(
+            self._does_with(measure, role, rows)
+            for measure in self.of(role)
+            if self.extractors[measure.extractor] is request.extractor and measure.tap in request.taps
+        )
+
+    def _does_with(self, measure: Measure, role: str, rows: int) -> bool:
+        metric = measure.metric
+        if role_in(metric, role) in metric.whole:
+            return False
+        return not metric.by_rows or (metric.by_subset and self.least_n(measure, role) <= rows)
+
+    def least_n(self, measure: Measure, role: str) -> int:
+        """The fewest images of the set in a role, or rows where it is measured on those, that a measure can bear."""
+        metric, extractor = measure.metric, self.extractors[measure.extractor]
+        params = self.protocol.params_for(metric.name, metric.params)
+        return metric.least_n(role_in(metric, role), extractor.taps[measure.tap], params)
 
     def rows(self, role: str) -> int | None:
         """The most feature rows to keep of the set in a role; ``None`` for all."""
@@ -243,11 +264,9 @@ def _made_up(metric: Metric, role: str) -> Features:
 
 
 def _require_enough(measure: Measure, plan: Plan, role: str, source: Images | Summary) -> None:
-    extractor, metric = plan.extractors[measure.extractor], measure.metric
-    params = plan.protocol.params_for(metric.name, metric.params)
-    needed = metric.least_n(role_in(metric, role), extractor.taps[measure.tap], params)
+    metric, needed = measure.metric, plan.least_n(measure, role)
     if isinstance(source, Summary):
-        features = source.require(extractor.spec(measure.tap), measure.tap)
+        features = source.require(plan.extractors[measure.extractor].spec(measure.tap), measure.tap)
         n = features.sample.n if metric.by_rows and features.sample else features.n
     else:
         n = len(source)

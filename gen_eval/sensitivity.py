@@ -10,13 +10,14 @@ from typing import Any
 from gen_eval.disturbances import DISTURBANCES, PARTS, Disturbance, Split, find_disturbance, split
 from gen_eval.errors import ImagesError, NumericalError, TooFewImages, UsageError
 from gen_eval.evaluation import Evaluation
-from gen_eval.images import Images, open_images
+from gen_eval.images import Images
 from gen_eval.labels import FOLDERS, read_labels
 from gen_eval.metrics import Measure
 from gen_eval.planning import find_measures
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
 from gen_eval.results import Result
+from gen_eval.sources import known_classes, open_as_images
 from gen_eval.summary import require_whole
 
 # Of each kind of metric one or two, all served by one pass through one network.
@@ -157,14 +158,14 @@ def sensitivity(
     measured against the same reference, so that they differ in the disturbance alone.
 
     Args:
-        images: real ones, as :func:`gen_eval.images.open_images` takes them.
+        images: real ones, as :func:`gen_eval.sources.open_as_images` takes them, such as ``"cifar10:test"``.
         measures: as :class:`gen_eval.Evaluation` takes them, but for those by class.
         disturbances: names in :data:`gen_eval.disturbances.DISTURBANCES`; by default all that the images allow.
         strengths: in place of a disturbance's own, by its name.
         n: images in each set; by default a fifth of them, and at most 1,000.
         seed: of the disturbances.
         labels: the class of each image, for dropped classes, as :func:`gen_eval.labels.read_labels` takes them; by
-            default the folders that the images lie in, if they lie in such.
+            default those of a dataset, or the folders that the images lie in, if they lie in such.
         skip_corrupt: leave broken files out.
         progress: told of the images of all sets together.
         options: all else that :class:`gen_eval.Evaluation` takes.
@@ -174,8 +175,9 @@ def sensitivity(
         UsageError: if a strength is none of its disturbance, or a measure needs classes.
         TooFewImages: if there are fewer than four times ``n``.
         NumericalError: if no disturbed set can be measured.
+        FetchError: if a dataset cannot be had.
     """
-    source = open_images(images)
+    source = open_as_images(images, offline=options.get("offline"), progress=progress)
     terms = find_protocol(options.get("protocol", DEFAULT_PROTOCOL))
     by_name = {measure.name: measure for measure in find_measures(measures, terms)}
     found = list(by_name.values())
@@ -241,6 +243,8 @@ def _classes(
     """The class of each image, where a disturbance needs it and it is known."""
     if not any(row.needs_classes for row, _ in rows):
         return None
+    if labels is None:
+        labels = known_classes(source)
     try:
         return read_labels(FOLDERS if labels is None else labels, source).of
     except ImagesError:

@@ -170,6 +170,38 @@ def open_source(
     return open_images(source, n=n, seed=seed)
 
 
+def open_as_images(source: Any, *, offline: bool | None = None, progress: Progress = silent) -> Images:
+    """The images of a set, where its statistics or vectors would not do.
+
+    Args:
+        source: as :func:`open_source` takes it; of a file that holds statistics too, its images are taken.
+        offline: never fetch a dataset; ``None`` asks the environment variable ``GEN_EVAL_OFFLINE``.
+        progress: told of a dataset's bytes as they arrive.
+
+    Raises:
+        UsageError: if it is nothing of the kind, or holds no images.
+        GenEvalError: if it cannot be read.
+    """
+    opened = open_source(source, offline=offline, progress=progress)
+    if isinstance(opened, Path) and foreign.count_images(opened):
+        opened = open_source(f"{IMAGES}{opened}")
+    if not isinstance(opened, Images):
+        name = opened if isinstance(opened, Path) else opened.name
+        raise UsageError(
+            f"{name} holds no images: expected a folder, an archive, an array or the like of them"
+        )
+    return opened
+
+
+def known_classes(source: Source) -> list[str] | None:
+    """The class of each image, where the set itself tells it: a dataset, or a generator with classes.
+
+    Raises:
+        FetchError: if it is a dataset that cannot be had.
+    """
+    return source.classes() if isinstance(source, (Samples, DatasetImages)) else None
+
+
 def _samples(named: Named, n: int | None, seed: int, beside: Source | None) -> Source:
     if None not in (n, named.n) and n != named.n:
         raise UsageError(f"n is {n}, and {named.text} says {named.n}: leave one out")

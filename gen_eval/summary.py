@@ -111,6 +111,11 @@ class Request:
     extractor: Extractor
     taps: tuple[str, ...]
 
+    @property
+    def keys(self) -> list[tuple[Spec, str]]:
+        """The spec and tap of each feature, as a summary has them."""
+        return [(self.extractor.spec(tap), tap) for tap in self.taps]
+
 
 def summarize(
     images: Images,
@@ -301,6 +306,28 @@ def default_workers() -> int:
     """Decoding threads that keep a network fed: the cores at hand, and no more than helps."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 16)
+
+
+def combine(parts: Sequence[Summary], requests: Sequence[Request], name: str) -> Summary:
+    """Features of the same images that several passes or files hold, as one summary.
+
+    Args:
+        parts: which hold them all; of a feature that several hold, the last is taken.
+        requests: the features, which go to the devices of their extractors.
+        name: what the user called the set.
+    """
+    found = {key: features for part in parts for key, features in part.features.items()}
+    features = {key: found[key].to(request.extractor.device) for request in requests for key in request.keys}
+    return replace(parts[0], name=name, features=features, made_with=all_made_with(parts))
+
+
+def all_made_with(summaries: Iterable[Summary]) -> dict[str, str]:
+    """Versions and devices that summaries were made with; several where they differ."""
+    found: dict[str, dict[str, None]] = {}
+    for summary in summaries:
+        for what, version in summary.made_with.items():
+            found.setdefault(what, {})[version] = None
+    return {what: ", ".join(versions) for what, versions in found.items()}
 
 
 def made_with(device: torch.device, extractors: Iterable[Extractor] = ()) -> dict[str, str]:

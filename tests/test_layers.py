@@ -59,7 +59,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "compact": ("errors", "stats", "engines"),
     "store": ("errors", "sealed", "spec", "stats", "compact", "foreign", "summary"),
     "cache": (*BASE, "sealed", "spec", "images", "extractors", "summary", "store"),
-    "references": (*BASE, "datasets", "images", "summary", "store"),
+    "references": (*BASE, "spec", "fetch", "datasets", "images", "summary", "store", "cache"),
     "sources": (
         *(*BASE, "sealed", "stats", "foreign", "images", "datasets", "extractors", "zoo", "summary", "store"),
         "references",
@@ -74,7 +74,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "scoring": ("errors", "stats", "metrics", "extractors", "labels", "summary", "results", "protocols"),
     "evaluation": (
         *BASE,
-        *("fetch", "stats", "metrics", "images", "extractors", "labels", "summary", "cache"),
+        *("stats", "metrics", "images", "extractors", "labels", "summary", "cache"),
         *("references", "sources", "results", "protocols", "planning", "scoring"),
     ),
     "bench": (
@@ -86,11 +86,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("results", "planning", "evaluation"),
     ),
     "integrations": ("errors", "metrics", "images", "extractors", "results", "selection", "monitor"),
-    "perceptual": ("errors", "spec", "resize", "engines", "images", "extractors", "latent", "planning"),
+    "perceptual": (
+        *(*BASE, "spec", "resize", "engines", "images", "extractors", "latent", "sources", "planning"),
+    ),
     "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
     "sensitivity": (
-        *(*BASE, "metrics", "images", "disturbances", "labels", "summary", "results", "protocols"),
-        *("planning", "evaluation"),
+        *(*BASE, "metrics", "images", "disturbances", "labels", "summary", "sources", "results"),
+        *("protocols", "planning", "evaluation"),
     ),
     "validation": (
         *(*BASE, "sealed", "draws", "latent", "engines", "datasets", "zoo", "likelihood", "evaluation"),

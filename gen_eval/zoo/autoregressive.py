@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gen_eval.errors import UsageError
 from gen_eval.zoo.nets.pixelcnn import PixelCNN
 from gen_eval.zoo.numbers import require_positive, require_whole
-from gen_eval.zoo.observations import LEVELS, TrainedDensity
+from gen_eval.zoo.observations import LEVELS, TrainedDensity, numbers_of_none
 from gen_eval.zoo.sampler import Sampler
 from gen_eval.zoo.task import Batch, Kind, Player, Task
 
@@ -115,6 +115,8 @@ class AutoregressiveSampler(TrainedDensity):
     def log_prob(self, x: Tensor) -> Tensor:
         """See :class:`~gen_eval.zoo.observations.TrainedDensity`."""
         observations, _ = self._observations(x)
+        if not len(x):
+            return numbers_of_none(x)
         with torch.no_grad():
             of_levels = self._net.log_prob((LEVELS * observations).long().clamp(max=LEVELS - 1))
         return (of_levels.double() + self._net.latent_dim * math.log(LEVELS)).to(x.device)

@@ -24,6 +24,7 @@ from gen_eval.zoo.observations import (
     LEVELS,
     TrainedDensity,
     normal_of_content,
+    numbers_of_none,
     observed,
     require_rows,
     standard_normal,
@@ -337,6 +338,8 @@ class NoisyScores(Trained):
         require_rows(x, self, "a score")
         if sigma is not None and not 0 < sigma < math.inf:
             raise UsageError(f"a level of noise is above 0 and finite, found {sigma:g}")
+        if not len(x):
+            return torch.zeros_like(x)
         sd = 0.5 if self.kind.images else self._scaling["sd"].to(self._device)
         mean = 0.5 if self.kind.images else self._scaling["mean"].to(self._device)
         with torch.no_grad():
@@ -366,6 +369,8 @@ class FlowOfNoise(NoisyScores, TrainedDensity):
     def log_prob(self, x: Tensor) -> Tensor:
         """See :class:`~gen_eval.zoo.observations.TrainedDensity`."""
         observations, log_volume = self._observations(x)
+        if not len(x):
+            return numbers_of_none(x)
         state, probe, recipe = observations.double(), None, self._model.recipe
         if self.kind.images:
             dims = self._model.latent_dim

@@ -21,6 +21,7 @@ from gen_eval.zoo.numbers import require_positive, require_whole
 from gen_eval.zoo.observations import (
     TrainedDensity,
     normal_of_content,
+    numbers_of_none,
     observed,
     standard_normal,
     to_batch,
@@ -225,6 +226,8 @@ class FlowSampler(TrainedDensity):
     def log_prob(self, x: Tensor) -> Tensor:
         """See :class:`~gen_eval.zoo.observations.TrainedDensity`."""
         observations, log_volume = self._observations(x)
+        if not len(x):
+            return numbers_of_none(x)
         with torch.no_grad():
             found = self._model.log_prob(observations, self._probe(x))
         return (found.double() - log_volume).to(x.device)
@@ -232,6 +235,8 @@ class FlowSampler(TrainedDensity):
     def encode(self, x: Tensor) -> Tensor:
         """The latents of samples, ``[b, d]`` float32: what :meth:`synthesize` makes them of. As :meth:`log_prob`."""
         observations, _ = self._observations(x)
+        if not len(x):
+            return observations.flatten(1)
         with torch.no_grad():
             return self._model.to_latent(observations, self._probe(x))[0]
 

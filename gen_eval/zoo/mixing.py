@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gen_eval import draws
 from gen_eval.errors import UsageError
-from gen_eval.zoo.sampler import Sampler
+from gen_eval.zoo.sampler import Sampler, room
 
 
 def choose(seeds: Tensor, weights: Tensor, stream: int) -> Tensor:
@@ -23,8 +23,7 @@ def choose(seeds: Tensor, weights: Tensor, stream: int) -> Tensor:
 
 def by_part(parts: Sequence[Sampler], chosen: Tensor, draw: Callable[[Sampler, Tensor], Tensor]) -> Tensor:
     """Samples each of which one part makes: ``draw(part, rows)`` those of some rows, ``chosen`` ``[b]`` says whose."""
-    shape, images = parts[0].shape, len(parts[0].shape) == 3
-    made = torch.empty(len(chosen), *shape, dtype=torch.uint8 if images else torch.float32)
+    made = room(len(chosen), parts[0].shape)
     for number, part in enumerate(parts):
         rows = (chosen == number).nonzero()[:, 0]
         if len(rows):

@@ -90,6 +90,11 @@ def require_rows(x: Tensor, of: Trained, what: str) -> None:
         )
 
 
+def numbers_of_none(x: Tensor) -> Tensor:
+    """The log-densities of no rows, ``[0]`` float64 on the device of x: layers of other libraries refuse to tell."""
+    return x.new_zeros(0, dtype=torch.float64)
+
+
 class TrainedDensity(Trained):
     """A trained generator that tells how likely x is; see :class:`gen_eval.likelihood.Density`.
 

@@ -3,6 +3,9 @@
 Sample i of ``sample(n, seed=s)`` depends on the seed ``s + i`` alone. So the first 50 of 100 samples are the 50 that
 would have been drawn alone, and a generator may stand wherever a callable from seeds is taken:
 ``gen_eval.evaluate("fid", generated=model, n=1000, reference=...)``.
+
+No seeds make no samples, and a density or score of no rows is one of none: what a batch is made of may be empty. To ask
+``sample`` for none is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +21,11 @@ from gen_eval import draws
 from gen_eval.errors import UsageError
 
 LABELS, CONTENT, NOISE = 0, 1, 2  # streams of a seed: its label, its latent, and what a network adds besides
+
+
+def room(n: int, shape: tuple[int, ...]) -> Tensor:
+    """Room for so many samples of a shape: uint8 images or float32 vectors, ``[n, *shape]``, of no content yet."""
+    return torch.empty(n, *shape, dtype=torch.uint8 if len(shape) == 3 else torch.float32)
 
 
 class Sampler(ABC):
@@ -69,14 +77,17 @@ class Sampler(ABC):
         labels: int | Sequence[int] | Tensor | None = None,
         truncation: float | None = None,
     ) -> Tensor:
-        """The samples of some seeds, int64 ``[b]``; else as :meth:`sample`."""
+        """The samples of some seeds, int64 ``[b]``, which may be none; else as :meth:`sample`."""
         if truncation is not None:
             if self.truncation is None:
                 raise UsageError(f"{self.name} has no truncation; found truncation={truncation:g}")
             if not truncation >= 0:
                 raise UsageError(f"a truncation is 0 or more, found {truncation:g}")
         seeds = seeds.cpu()  # where all that is drawn of them is drawn
+        draws.require_seeds(seeds)
         chosen = self.labels_of(seeds) if labels is None else self._labels(labels, len(seeds))
+        if not len(seeds):
+            return room(0, self.shape)
         with torch.no_grad():
             return self._draw(seeds, chosen, truncation)
 
@@ -92,6 +103,8 @@ class Sampler(ABC):
         if not self.classes:
             raise UsageError(f"{self.name} knows no classes, so it takes no labels")
         labels = torch.as_tensor(given).cpu()
+        if labels.shape == (0,):
+            labels = labels.to(torch.int64)  # an empty list has no type of its own
         if labels.is_floating_point() or labels.dtype == torch.bool or labels.ndim > 1:
             raise UsageError(f"labels are whole numbers [n], found {labels.dtype} {list(labels.shape)}")
         if labels.ndim == 1 and len(labels) != n:

@@ -131,6 +131,9 @@ class Trained(Sampler):
         Kernels round by place, so a sample that is to be the same to the last bit always has the same one.
         """
         count = len(places)
+        if not count:  # a made-up row tells of what shape nothing is
+            made_up = (None if each is None else each.new_zeros(1, *each.shape[1:]) for each in given)
+            return self._in_batches(function, places.new_zeros(1), *made_up)[:0]
         order = places.argsort(stable=True)
         of_place = torch.bincount(places, minlength=BATCH)
         turn = torch.empty_like(places)  # which batch a row is in: one after another for those of one place

@@ -179,7 +179,12 @@ class Mixture(Sampler):
             x: samples ``[n, d]``.
             reach: a sample within so many standard deviations of its nearest mode is near it, and of high quality.
             least: a mode is covered if the share of samples near it is this much of its weight, or more.
+
+        Raises:
+            UsageError: if there are no samples, or they are of another dimension.
         """
+        if not len(x):
+            raise UsageError(f"the modes of {self.name} are covered by samples, found none")
         distances, nearest = torch.stack([each.distances(x) for each in self.components], 1).min(1)
         near = torch.bincount(nearest[distances <= reach], minlength=len(self.weights)).double() / len(x)
         enough = near >= least * self.weights.to(x.device)

@@ -15,6 +15,8 @@ from gen_eval import datasets
 from gen_eval.datasets import DATASETS, load
 from gen_eval.errors import FetchError, UnknownName, UsageError
 from gen_eval.fetch import fetch
+from gen_eval.images.arrays import Arrays
+from gen_eval.progress import silent
 
 
 def real(name, split):
@@ -46,6 +48,23 @@ def test_rows_are_complete(name):
     assert set(row.sizes) <= {"train", "test"}
     assert len(row.classes) == 10
     assert all(len(source.sha256) == 64 for source in row.asset.sources)
+    assert set(row.contents) == {*row.sizes, *(["all"] if len(row.sizes) > 1 else [])}
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_content_of_a_split_is_known_without_its_images(name):
+    for split, digest in DATASETS[name].contents.items():
+        assert datasets.content(name, split) == digest
+        assert Arrays(real(name, split).images).content(silent) == digest
+
+
+def test_a_file_of_the_users_own_has_no_content_that_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEN_EVAL_MNIST", str(tmp_path / "own.tgz"))
+    with pytest.raises(FetchError, match=r"GEN_EVAL_MNIST names .*own\.tgz, which is not a file"):
+        datasets.content("mnist", "test")
+    (tmp_path / "own.tgz").touch()
+    assert datasets.content("mnist", "test") is None
 
 
 @pytest.mark.parametrize("content", [b"not a tar", b""], ids=["garbage", "empty"])

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy.integrate import quad
 
+from gen_eval.datasets import load
 from gen_eval.errors import ImagesError, NumericalError, TooFewImages, UnknownName, UsageError
 from gen_eval.perceptual import CONVENTIONS, lpips_diversity, perceptual_path_length
 from gen_eval.spec import Resize
@@ -320,6 +321,15 @@ def test_the_standard_errors_are_the_spread_of_repetitions():
         assert math.sqrt(np.mean(errors**2)) == pytest.approx(values.std(), rel=0.13)
 
 
+def test_a_dataset_by_its_name():
+    pytest.importorskip("sklearn")  # whose copy of the digits is at hand
+    found = lpips_diversity("digits:test", lpips=Flat(), offline=True)
+    expected = lpips_diversity(load("digits", "test", offline=True).images, lpips=Flat())
+    assert found.values == expected.values
+    with pytest.raises(UsageError, match="no split 'tset'"):
+        lpips_diversity("digits:tset", lpips=Flat())
+
+
 def test_one_image_again_and_again_has_none():
     score = lpips_diversity(IMAGES[:1].repeat(5, 0), lpips=Flat())
     assert score.values["lpips_diversity"] == pytest.approx(0, abs=1e-9)
@@ -345,6 +355,7 @@ def test_images_of_several_sizes_are_resized_or_refused():
         (IMAGES, {"pairs": 1}, UsageError),
         (IMAGES.astype(np.float32), {}, ImagesError),
         ("/nowhere", {}, ImagesError),
+        (np.zeros((9, 2), np.float32), {}, UsageError),
     ],
 )
 def test_what_has_no_diversity_is_refused(images, options, error):

@@ -16,10 +16,12 @@ from gen_eval.datasets import DATASETS
 from gen_eval.errors import FetchError, StoreError, UnknownName, UsageError
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Pixels
-from gen_eval.fetch import Asset
-from gen_eval.metrics import find_measure
+from gen_eval.fetch import Asset, Https, add, cached
+from gen_eval.images.arrays import Arrays
+from gen_eval.metrics import Measure, Metric, Score, find_measure
 from gen_eval.monitor import Monitor
 from gen_eval.planning import load_extractors
+from gen_eval.progress import silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
 from gen_eval.references import DatasetImages, Shipped
 from gen_eval.sources import open_source
@@ -65,6 +67,38 @@ def seen(monkeypatch):
 
     monkeypatch.setattr(Pixels, "__call__", counted)
     return count
+
+
+class Halves(Pixels):
+    """Pixels, and a second tap of their halves."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.taps = {**self.taps, "half": self.taps["pool"]}
+
+    def __call__(self, images, taps=("pool",)):
+        rows = super().__call__(images)["pool"]
+        return {tap: rows if tap == "pool" else rows / 2 for tap in taps}
+
+
+@pytest.fixture
+def known(tmp_path, monkeypatch):
+    """The same dataset with its file in the cache, and the content of its test split in the table."""
+    empty = tmp_path / "gray.bin"
+    source = Https("https://gray.invalid/gray.bin", hashlib.sha256(b"").hexdigest())
+    asset = Asset("gray", (source,), env="GEN_EVAL_GRAY")
+    content = Arrays(datasets.load("gray", "test").images).content(silent)
+    row = dataclasses.replace(DATASETS["gray"], asset=asset, contents={"test": content})
+    monkeypatch.setitem(DATASETS, "gray", row)
+    monkeypatch.delenv("GEN_EVAL_GRAY")
+    add(asset, empty)
+    return asset
+
+
+def forget(asset):
+    """Take the dataset off this machine."""
+    for path in cached(asset):
+        path.unlink()
 
 
 def whole():
@@ -192,6 +226,17 @@ def test_a_file_of_other_images_is_refused(ships, fake, monkeypatch):
         evaluate("frechet:pixels", generated=fake, reference="gray")
 
 
+def test_a_file_of_the_users_own_that_holds_other_images_is_measured(ships, seen, fake, monkeypatch):
+    def read_black(path, parts):
+        for part in parts.values():
+            part.images[::2], part.labels[:] = 9, 0
+
+    monkeypatch.setitem(DATASETS, "gray", dataclasses.replace(DATASETS["gray"], read=read_black))
+    (found,) = evaluate("frechet:pixels", generated=fake, reference="gray")
+    assert len(seen) == len(fake) + N
+    assert found.sets["reference"].digest != ships.content
+
+
 def test_a_set_that_cannot_be_had_is_told_before_the_first_pass(seen, fake, monkeypatch):
     monkeypatch.delenv("GEN_EVAL_GRAY")
     with pytest.raises(FetchError, match="gray"):
@@ -255,6 +300,61 @@ def test_a_monitor_against_what_ships(ships, seen, fake):
     assert len(seen) == 2 * len(fake)
 
 
+# What ships beside what does not.
+
+
+def test_a_measure_through_another_network_leaves_the_others_to_what_ships(ships, seen, fake):
+    own = {"other": Pixels(resize="pil-bicubic")}
+    (alone,) = evaluate("frechet:pixels", generated=fake, reference="gray")
+    seen.clear()
+    beside = evaluate(["frechet:pixels", "pr:other"], generated=fake, reference="gray", extractors=own)
+    assert len(seen) == 2 * len(fake) + N
+    assert (beside[0].values, beside[0].errors) == (alone.values, alone.errors)
+    assert beside[1].sets["reference"].n == N
+    assert beside[1].sets["reference"].digest == ships.content
+    (exact,) = evaluate("pr:other", generated=fake, reference=datasets.load("gray").images, extractors=own)
+    assert beside[1].values == exact.values
+
+
+def test_a_measure_through_another_tap_leaves_the_others_to_what_ships(ships, seen, fake):
+    own = {"pixels": Halves()}
+    (alone,) = evaluate("frechet:pixels", generated=fake, reference="gray")
+    seen.clear()
+    names = ["pr:pixels/half", "kid:pixels", "frechet:pixels"]
+    found = evaluate(names, generated=fake, reference="gray", extractors=own)
+    assert len(seen) == len(fake) + N
+    assert found[2].values == alone.values
+    assert [each.sets["reference"].n for each in found] == [N, 20, N]
+
+
+def test_a_measure_of_all_rows_gives_them_to_the_others(ships, seen, fake):
+    (alone,) = evaluate("frechet:pixels", generated=fake, reference="gray")
+    seen.clear()
+    names = ["frechet:pixels", "kid:pixels", "pr:pixels"]
+    found = evaluate(names, generated=fake, reference="gray")
+    assert len(seen) == len(fake) + N
+    assert found[0].value == pytest.approx(alone.value, rel=1e-5)
+    assert [each.sets["reference"].n for each in found] == [N, N, N]
+    seen.clear()
+    again = evaluate(names, generated=fake, reference="gray")
+    assert len(seen) == len(fake)
+    assert [each.values for each in again] == [each.values for each in found]
+
+
+def test_too_few_rows_for_a_measure_take_the_images(ships, seen, fake):
+    metric = Metric(
+        "rows",
+        lambda features: Score({"rows": float(features["reference"].sample.n)}),
+        {"rows": "lower"},
+        "nobody",
+        by_rows=True,
+        by_subset=True,
+        least_n=lambda role, dim, params: 21,
+    )
+    (found,) = evaluate(Measure("rows", metric, "pixels", "pool"), generated=fake, reference="gray")
+    assert (len(seen), found.value) == (len(fake) + N, N)
+
+
 # Images that are measured once.
 
 
@@ -271,6 +371,66 @@ def test_more_rows_than_were_kept_are_measured_anew(seen, fake):
     (found,) = evaluate("kid:pixels", generated=fake, reference="gray:test")
     assert len(seen) == 2 * (len(fake) + 40)
     assert found.sets["reference"].n == 40
+
+
+def test_what_was_measured_is_found_without_the_images(known, seen, fake):
+    names = ["frechet:pixels", "pr:pixels"]
+    first = evaluate(names, generated=fake, reference="gray:test", offline=True)
+    assert len(seen) == len(fake) + 40
+    forget(known)
+    seen.clear()
+    second = evaluate(names, generated=fake, reference="gray:test", offline=True)
+    assert len(seen) == len(fake)
+    for one, other in zip(first, second, strict=True):
+        assert (one.values, one.errors, one.sets) == (other.values, other.errors, other.sets)
+    swapped = evaluate(names, generated="gray:test", reference=fake, offline=True)
+    assert swapped[0].value == pytest.approx(first[0].value, rel=1e-9)
+
+
+def test_what_was_not_measured_needs_the_images_before_the_first_pass(known, seen, fake):
+    evaluate("frechet:pixels", generated=fake, reference="gray:test", rows=10, offline=True)
+    forget(known)
+    seen.clear()
+    for options in ({"rows": 11}, {"protocol": "clean-fid"}):
+        with pytest.raises(FetchError, match="gray"):
+            evaluate("frechet:pixels", generated=fake, reference="gray:test", offline=True, **options)
+    with pytest.raises(FetchError, match="gray"):  # the classes come with the images
+        evaluate("mode-coverage:pixels", generated=fake, reference="gray:test", offline=True)
+    assert not seen
+
+
+def test_a_file_of_the_users_own_is_known_by_its_images_alone(known, seen, fake, tmp_path, monkeypatch):
+    evaluate("frechet:pixels", generated=fake, reference="gray:test", offline=True)
+    other = np.random.default_rng(5).integers(0, 256, (40, 8, 8, 1))
+
+    def read_other(path, parts):
+        for part in parts.values():
+            part.images[:], part.labels[:] = other, 0
+
+    monkeypatch.setitem(DATASETS, "gray", dataclasses.replace(DATASETS["gray"], read=read_other))
+    monkeypatch.setenv("GEN_EVAL_GRAY", str(tmp_path / "gray.bin"))
+    seen.clear()
+    (found,) = evaluate("frechet:pixels", generated=fake, reference="gray:test", offline=True)
+    assert len(seen) == len(fake) + 40
+    assert found.sets["reference"].digest == Arrays(other.astype(np.uint8)).content(silent)
+
+
+def test_images_that_are_not_those_of_the_table_are_not_kept(known, seen, fake, monkeypatch):
+    row = dataclasses.replace(DATASETS["gray"], contents={"test": "0" * 64})
+    monkeypatch.setitem(DATASETS, "gray", row)
+    for _ in range(2):
+        seen.clear()
+        (found,) = evaluate("frechet:pixels", generated=fake, reference="gray:test", offline=True)
+        assert len(seen) == len(fake) + 40
+        assert found.sets["reference"].digest != "0" * 64
+
+
+def test_what_ships_needs_no_folder_to_write_to(ships, fake, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GEN_EVAL_CACHE", str(tmp_path / "file"))
+    assert evaluate("frechet:pixels", generated=fake, reference="gray")[0].value > 0
+    with pytest.raises(StoreError, match="cannot make the cache folder"):
+        evaluate("frechet:pixels", generated=fake, reference="gray:test")
 
 
 def test_a_cache_of_ones_own_is_used_instead(tmp_path, seen, fake):
@@ -295,6 +455,7 @@ def test_the_index_tells_what_the_files_hold():
         assert (key[0].digest, key[1]) == (row.spec, row.tap)
         assert (features.n, features.sample.n) == (row.n, row.rows)
         assert row.n == datasets.size(*datasets.named(row.name))
+        assert row.content == datasets.content(*datasets.named(row.name))
         assert (summary.name, summary.digest) == (row.name, row.content)
         assert not summary.claimed
         assert f"geneval stats {row.name}" in row.made[0]

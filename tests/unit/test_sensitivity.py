@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from gen_eval.datasets import load
 from gen_eval.disturbances import DISTURBANCES, find_disturbance, split
-from gen_eval.errors import ImagesError, NumericalError, TooFewImages, UnknownName, UsageError
+from gen_eval.errors import FetchError, ImagesError, NumericalError, TooFewImages, UnknownName, UsageError
 from gen_eval.evaluation import Evaluation, evaluate
 from gen_eval.images import open_images
 from gen_eval.metrics import Measure
@@ -81,6 +82,20 @@ def test_what_is_known_of_the_frechet_distance_is_seen(report):
     assert copies[-1].verdict == "better"
     assert copies[-1].value == pytest.approx(0, abs=1e-6 * copies[-1].clean)
     assert report.of("none", "frechet:pixels")[0].verdict == ""
+
+
+def test_a_dataset_by_its_name_brings_its_classes(one_thread, tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")  # whose copy of the digits is at hand
+    monkeypatch.setenv("GEN_EVAL_CACHE", str(tmp_path))
+    options = {"n": 60, "disturbances": ["drop-classes"], "strengths": {"drop-classes": (30,)}}
+    found = sensitivity("digits:test", FRECHET, offline=True, **options)
+    digits = load("digits", "test", offline=True)
+    labels = [digits.classes[label] for label in digits.labels.tolist()]
+    expected = sensitivity(digits.images, FRECHET, labels=labels, **options)
+    assert found.images == "digits:test"
+    assert [move.value for move in found.moves] == [move.value for move in expected.moves]
+    with pytest.raises(FetchError, match="mnist"):
+        sensitivity("mnist:test", FRECHET, offline=True, **options)
 
 
 def test_the_same_again_and_another_seed(images, one_thread):
