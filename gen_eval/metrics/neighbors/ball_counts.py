@@ -13,7 +13,8 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, UnknownName
 from gen_eval.metrics.neighbors.distances import Pairs, Rows, exact, prepare, sharpened, within
-from gen_eval.metrics.neighbors.search import Neighbours, Shortlist, near, neighbours
+from gen_eval.metrics.neighbors.search import Neighbours, near, neighbours
+from gen_eval.metrics.neighbors.tiles import Shortlist
 
 FEATURE_DTYPES = ("float32", "float16", "float16-squared")
 # A query in more balls than this is in one of any half of them, so its pairs tell nothing more.
