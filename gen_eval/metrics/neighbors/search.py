@@ -127,7 +127,7 @@ def _kth(rows: Rows, who: Tensor, lower: Tensor, upper: Tensor, index: Tensor, k
 def near(
     a: Rows,
     b: Rows,
-    of_rows: Tensor,
+    of_rows: Tensor | None,
     of_columns: Tensor,
     *,
     weights: Tensor | None = None,
@@ -138,7 +138,7 @@ def near(
     Args:
         a: the rows, n of them.
         b: the columns, m of them.
-        of_rows: ``[n]`` float64, the largest squared distance that counts for each row.
+        of_rows: ``[n]`` float64, the largest squared distance that counts for each row; ``None`` if none does.
         of_columns: ``[m]`` the same for each column.
         weights: ``[m]`` float64, what squared distances are multiplied by to find the lightest; infinite for columns
             that do not take part. Only the engine ``blocks`` serves them.
@@ -195,20 +195,23 @@ def _nearer(rows: Rows, keep: int, own: slice, other: slice, of_own: Tensor, of_
     return Table.of(row, column, value, keep)
 
 
-def _near(a: Rows, b: Rows, of_rows: Tensor, of_columns: Tensor, weights: Tensor | None) -> Iterator[Near]:
-    ceiling_rows, ceiling_columns = rounded_up(of_rows), rounded_up(of_columns)
-    nobody = (torch.empty(0, dtype=torch.long, device=of_rows.device),) * 2
+def _near(
+    a: Rows, b: Rows, of_rows: Tensor | None, of_columns: Tensor, weights: Tensor | None
+) -> Iterator[Near]:
+    ceiling_columns = rounded_up(of_columns)
+    ceiling_rows = None if of_rows is None else rounded_up(of_rows)
+    nobody = (torch.empty(0, dtype=torch.long, device=of_columns.device),) * 2
 
     def look(job: tuple[slice, slice]) -> Near:
         own, other = job
         tile = tile_of(a, own, b, other)
-        by_row = at_most(tile, ceiling_rows[own][:, None])
+        by_row = nobody if ceiling_rows is None else at_most(tile, ceiling_rows[own][:, None])
         by_column = at_most(tile, ceiling_columns[other])
         lightest = nobody if weights is None else _lightest(a, b, tile, own, other, weights[other])
         return Near(*(_pairs(a, b, tile, own, other, *found) for found in (by_row, by_column, lightest)))
 
     tiles = [(own, other) for own in blocks(a) for other in blocks(b)]
-    return linalg.in_parallel(look, tiles, of_rows.device)
+    return linalg.in_parallel(look, tiles, of_columns.device)
 
 
 def _pairs(a: Rows, b: Rows, tile: Tensor, own: slice, other: slice, row: Tensor, column: Tensor) -> Pairs:
@@ -249,12 +252,12 @@ def _faiss_nearest(rows: Rows, keep: int) -> tuple[Tensor, Tensor, Tensor]:
     return lower, who.gather(1, order), beyond
 
 
-def _faiss_near(a: Rows, b: Rows, of_rows: Tensor, of_columns: Tensor) -> Iterator[Near]:
-    none = torch.empty(0, dtype=torch.long, device=of_rows.device)
+def _faiss_near(a: Rows, b: Rows, of_rows: Tensor | None, of_columns: Tensor) -> Iterator[Near]:
+    none = torch.empty(0, dtype=torch.long, device=of_columns.device)
     nobody = Pairs(none, none, none.double(), none.double())
     for pairs in _faiss_within(a, b, of_columns):
         yield Near(nobody, pairs, nobody)
-    for pairs in _faiss_within(b, a, of_rows):
+    for pairs in _faiss_within(b, a, of_rows) if of_rows is not None else ():
         yield Near(pairs.swapped(), nobody, nobody)
 
 
