@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gen_eval.errors import NumericalError
 from gen_eval.metrics import linalg
 from gen_eval.metrics.kernel.kernels import rbf
 from gen_eval.metrics.kernel.sums import Gram, Variances, unbiased, witness
@@ -51,12 +52,19 @@ class FourierSums:
             bandwidth: s of the kernel.
             frequencies: D.
             seed: of the draw of the frequencies, and of the rows whose pairs are looked at.
+
+        Raises:
+            NumericalError: if a phase is not finite.
         """
         rng = np.random.default_rng(seed)
         waves = torch.from_numpy(rng.standard_normal((frequencies, x.shape[1])) / bandwidth).to(x)
         # Of rows about their common mean phases are small, and round little; no difference of two rows changes.
         centre = (len(x) * x.mean(0) + len(y) * y.mean(0)) / (len(x) + len(y))
         of_x, of_y = (_sums(rows, centre, waves) for rows in (x, y))
+        if not bool(of_x.isfinite().all() and of_y.isfinite().all()):
+            raise NumericalError(
+                "features are too large, or the bandwidth is too small, for random frequencies"
+            )
         some = [rows[rng.permutation(len(rows))[:_PAIRED]] for rows in (x, y)]
         return cls(
             ((of_x**2).sum(0) - len(x), (of_x * of_y).sum(0), (of_y**2).sum(0) - len(y)),
@@ -92,7 +100,8 @@ def _over_blocks(
     """What ``work`` makes of the cosines and sines of some rows at a time, ``[b, D]`` each."""
 
     def block(part: Tensor) -> Tensor:
-        phases = linalg.product(part - centre, waves.T)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found in the sums
+            phases = linalg.product(part - centre, waves.T)
         return work(phases.cos(), phases.sin_())
 
     return list(linalg.in_parallel(block, torch.split(rows, _BLOCK), rows.device))
