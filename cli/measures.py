@@ -16,7 +16,7 @@ from .running import run
 # A parameter means the same in every metric that has it. `geneval list` shows the defaults.
 PARAMETERS: Mapping[str, str] = {
     "bandwidth": "Of the kernel: a number, median, or for a mixture several multiples of the median.",
-    "frequencies": "Random waves that a kernel rbf is made of, in time linear in the images; none for the kernel itself.",
+    "frequencies": "Random waves that a kernel rbf is made of, in time linear in the images; none for itself.",
     "inclusive": "Whether the surface belongs to a ball: true as in the paper, false as in prdc.",
     "k": "The neighbour that the balls reach to.",
     "kernel": "polynomial, rbf, laplace, rational-quadratic, energy or mixture.",
