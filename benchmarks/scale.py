@@ -42,6 +42,7 @@ RESULTS = Path(__file__).parent / "results"
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 LARGEST = {256: 1_000_000, 2048: 100_000}  # by dimension, what fits the memory beside its copies
 SAMPLE, FREQUENCIES = 2_000, 1_000
+LIBRARIES = ("torch", "numpy", "scipy", "gen_eval")
 ROWS = 4096  # that are added to the moments at a time
 
 
@@ -148,10 +149,8 @@ def main() -> None:
                         break
                     last = measure(name, dim, n, Path(scratch))
                     runs.append(last)
-    if args.date:
-        out = RESULTS / f"scale-cpu-{args.date}.csv"
-        write_csv(out, runs, ("torch", "numpy", "scipy", "gen_eval"))
-        print(f"every run: {out}")
+                    if args.date:  # each time, so that what is cut short leaves what it has
+                        write_csv(RESULTS / f"scale-cpu-{args.date}.csv", runs, LIBRARIES)
 
 
 if __name__ == "__main__":
