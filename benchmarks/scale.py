@@ -127,6 +127,7 @@ def measure(name: str, dim: int, n: int, folder: Path) -> Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--dims", nargs="+", type=int, choices=LARGEST, default=tuple(LARGEST))
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=tuple(ENGINES), metavar="ENGINE")
     parser.add_argument("--largest", type=int, default=max(SIZES), help="images of a set")
     parser.add_argument(
         "--seconds", type=float, default=100, help="of a core, for an engine of quadratic time"
@@ -142,10 +143,10 @@ def main() -> None:
         sizes = [n for n in SIZES if n <= min(args.largest, LARGEST[dim])]
         with tempfile.TemporaryDirectory() as scratch:
             write_features(sizes[-1], Path(scratch), dim)
-            for name, engine in ENGINES.items():
+            for name in args.engines:
                 last = None
                 for n in sizes:
-                    if last and engine.grows == 2 and last.cpu_s * (n / last.n) ** 2 > args.seconds:
+                    if last and ENGINES[name].grows == 2 and last.cpu_s * (n / last.n) ** 2 > args.seconds:
                         break
                     last = measure(name, dim, n, Path(scratch))
                     runs.append(last)
