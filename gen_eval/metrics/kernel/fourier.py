@@ -8,7 +8,7 @@ squared MMD without bias, whatever D is; how its error falls with D: Sutherland 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,15 +96,15 @@ class FourierSums:
 
 def _over_blocks(
     rows: Tensor, centre: Tensor, waves: Tensor, work: Callable[[Tensor, Tensor], Tensor]
-) -> list[Tensor]:
-    """What ``work`` makes of the cosines and sines of some rows at a time, ``[b, D]`` each."""
+) -> Iterator[Tensor]:
+    """What ``work`` makes of the cosines and sines of some rows at a time, ``[b, D]`` each, in their order."""
 
     def block(part: Tensor) -> Tensor:
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is found in the sums
             phases = linalg.product(part - centre, waves.T)
         return work(phases.cos(), phases.sin_())
 
-    return list(linalg.in_parallel(block, torch.split(rows, _BLOCK), rows.device))
+    return linalg.in_parallel(block, torch.split(rows, _BLOCK), rows.device)
 
 
 def _sums(rows: Tensor, centre: Tensor, waves: Tensor) -> Tensor:
@@ -113,7 +113,10 @@ def _sums(rows: Tensor, centre: Tensor, waves: Tensor) -> Tensor:
     def total(cos: Tensor, sin: Tensor) -> Tensor:
         return torch.stack([cos.sum(0, dtype=torch.float64), sin.sum(0, dtype=torch.float64)])
 
-    return torch.stack(_over_blocks(rows, centre, waves, total)).sum(0)
+    sums = torch.zeros(2, len(waves), dtype=torch.float64, device=rows.device)
+    for each in _over_blocks(rows, centre, waves, total):
+        sums += each
+    return sums
 
 
 def _witness(rows: Tensor, centre: Tensor, waves: Tensor, own: Tensor, other: Tensor, others: int) -> Tensor:
@@ -127,7 +130,11 @@ def _witness(rows: Tensor, centre: Tensor, waves: Tensor, own: Tensor, other: Te
             / len(waves[half])
             for half in (slice(middle), slice(middle, None))
         ]
-        return torch.stack(halves).double()
+        return torch.stack(halves)
 
-    sums = torch.cat(_over_blocks(rows, centre, waves, along), 1)  # [2, n, 2]
+    sums = torch.empty(2, len(rows), 2, dtype=torch.float64, device=rows.device)
+    for part, each in zip(
+        torch.split(sums, _BLOCK, 1), _over_blocks(rows, centre, waves, along), strict=True
+    ):
+        part.copy_(each)
     return torch.stack([witness(half[:, 0], half[:, 1], others) for half in sums])
