@@ -205,6 +205,11 @@ def timed(work: Callable[[], float]) -> float:
     return value
 
 
+def clock() -> dict[str, float]:
+    """What the last piece of work took."""
+    return {"wall_s": _clock[0], "extra_mib": _clock[1]}
+
+
 def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
@@ -219,22 +224,22 @@ def run_one(job: str, tool: str, folder: Path) -> None:
     warnings.simplefilter("ignore")  # of the other tools
     sides = [np.load(folder / f"{role}-{JOBS[job].n}.npy") for role in ("generated", "reference")]
     value = JOBS[job].contestants[tool](*sides)
-    print(json.dumps({"wall_s": _clock[0], "extra_mib": _clock[1], "value": value}))
+    print(json.dumps({**clock(), "value": value}))
 
 
-def write_features(n: int, folder: Path) -> None:
+def write_features(n: int, folder: Path, dim: int = DIM) -> None:
     """Two sets like Inception's features: not negative, heavy tails, shared factors, uneven scales."""
     for role, shift in (("generated", 0.12), ("reference", 0.06)):
         path = folder / f"{role}-{n}.npy"
         if path.exists():
             continue
         rng, common = np.random.default_rng([n, role == "reference"]), np.random.default_rng(0)
-        loadings = common.normal(0, 0.15, (64, DIM)).astype(np.float32)
-        scale = common.lognormal(-1, 0.7, DIM).astype(np.float32)
-        out = np.lib.format.open_memmap(path, "w+", np.float32, (n, DIM))
+        loadings = common.normal(0, 0.15, (64, dim)).astype(np.float32)
+        scale = common.lognormal(-1, 0.7, dim).astype(np.float32)
+        out = np.lib.format.open_memmap(path, "w+", np.float32, (n, dim))
         for start in range(0, n, 5_000):
             count = min(5_000, n - start)
-            noise = rng.standard_normal((count, DIM), dtype=np.float32)
+            noise = rng.standard_normal((count, dim), dtype=np.float32)
             factors = rng.standard_t(5, (count, 64)).astype(np.float32)
             out[start : start + count] = np.maximum(noise + factors @ loadings + shift, 0) ** 1.5 * scale
 

@@ -16,12 +16,14 @@ from .running import run
 # A parameter means the same in every metric that has it. `geneval list` shows the defaults.
 PARAMETERS: Mapping[str, str] = {
     "bandwidth": "Of the kernel: a number, median, or for a mixture several multiples of the median.",
+    "frequencies": "Random waves that a kernel rbf is made of, in time linear in the images; none for itself.",
     "inclusive": "Whether the surface belongs to a ball: true as in the paper, false as in prdc.",
     "k": "The neighbour that the balls reach to.",
     "kernel": "polynomial, rbf, laplace, rational-quadratic, energy or mixture.",
     "method": "auto, nuclear or cholesky; value, the fastest, and sqrtm, a slow cross-check, give no error bar.",
     "permutations": "Random divisions for a p-value; 1000 tells it to about .01.",
     "points": "Subsets that the line is drawn through.",
+    "sample": "Images of each set that are asked about, drawn at random, against all of the other; none for all.",
     "seed": "Of every draw.",
     "shuffle": "Whether images are shuffled before they are split.",
     "smallest": "Images in the smallest subset.",
@@ -107,13 +109,15 @@ kid = measure_command(
 mmd = measure_command(
     "mmd",
     "Maximum mean discrepancy of any kernel, with the p-value of a permutation test if asked for.",
-    ["kernel", "bandwidth", "permutations", "seed"],
+    ["kernel", "bandwidth", "permutations", "frequencies", "seed"],
 )
 precision_recall = measure_command(
     "pr",
     "Precision and recall: how many images of FAKE lie within the manifold of REAL, and the other way round.",
-    ["k", "inclusive"],
+    ["k", "inclusive", "sample", "seed"],
 )
 density_coverage = measure_command(
-    "dc", "Density and coverage, which outliers sway less than precision and recall.", ["k", "inclusive"]
+    "dc",
+    "Density and coverage, which outliers sway less than precision and recall.",
+    ["k", "inclusive", "sample", "seed"],
 )

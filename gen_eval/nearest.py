@@ -8,8 +8,8 @@ from torch import Tensor
 
 from gen_eval.errors import UsageError
 from gen_eval.metrics.memorization.closeness import closeness
+from gen_eval.metrics.neighbors.across import nearest
 from gen_eval.metrics.neighbors.distances import prepare
-from gen_eval.metrics.neighbors.search import nearest
 from gen_eval.metrics.rows import matched
 from gen_eval.stats import Features
 

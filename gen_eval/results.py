@@ -14,6 +14,8 @@ from gen_eval.errors import IncomparableError, StoreError
 from gen_eval.spec import Spec
 
 _ROUTES = ("method", "engine")
+# How much is drawn at random to estimate a number without bias: it moves the error, and what the number is of stays.
+_DRAWS = ("sample", "frequencies")
 # By term, how two measurements are brought onto it.
 CURES: Mapping[str, str] = {
     "measure": "ask for the same measure (-m)",
@@ -239,7 +241,8 @@ def require_comparable(results: Sequence[Result]) -> None:
     """Refuse to set numbers side by side that were measured on different terms.
 
     Equal must be: measure, metric version and parameters, spec, tap, the reference's content and n, and
-    the generated n, since the distances are biased in n. Versions of libraries and the device may differ.
+    the generated n, since the distances are biased in n. Versions of libraries and the device may differ, and so may
+    how many images (``sample``) or waves (``frequencies``) were drawn to estimate a number: its error says so.
 
     Raises:
         IncomparableError: names each term that differs.
@@ -277,8 +280,12 @@ def differences(a: Result, b: Result) -> dict[str, str]:
 
 
 def _moving(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that a number depends on: not the routes to it, which agree."""
-    return {name: value for name, value in params.items() if name not in _ROUTES}
+    """The parameters that say what a number is of: not the routes to it, which agree, nor draws that its error counts.
+
+    The seed of a metric with a ``sample`` is that of its draw and of nothing else.
+    """
+    left_out = {*_ROUTES, *_DRAWS, *(("seed",) if "sample" in params else ())}
+    return {name: value for name, value in params.items() if name not in left_out}
 
 
 def _generated(result: Result) -> str:

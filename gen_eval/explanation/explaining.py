@@ -16,7 +16,7 @@ from gen_eval.protocols import PROTOCOLS, Protocol
 from gen_eval.results import Result
 
 # Parameters that move a number by rounding or by the luck of a draw alone.
-_MINOR = ("mean_dtype", "method", "engine", "seed")
+_MINOR = ("mean_dtype", "method", "engine", "seed", "sample", "frequencies")
 # Fingerprints of weights that published numbers were measured with, by network and tap.
 WEIGHTS: Mapping[tuple[str, str], str] = {("inception-2015-12-05", "pool"): "26c97f1670bd222c"}
 _LEVEL = 1.96  # standard errors to either side that hold 95 %

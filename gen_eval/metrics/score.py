@@ -33,3 +33,8 @@ class Score:
     def bias(self) -> float | None:
         """The bias of the first value, where it can be told."""
         return self.biases.get(next(iter(self.values)))
+
+
+def harmonic_mean(a: float, b: float) -> float:
+    """Of two numbers of 0 or more, as F1 is of precision and recall; 0 if both are 0."""
+    return 2 * a * b / (a + b) if a + b else 0.0

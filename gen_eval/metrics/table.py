@@ -108,6 +108,7 @@ _LOPEZ_PAZ = "Lopez-Paz and Oquab 2017, arXiv:1610.06545"
 _GOODFELLOW = "Goodfellow et al. 2014, arXiv:1406.2661"
 _KYNKAANNIEMI = "Kynkäänniemi et al. 2019, arXiv:1904.06991"
 _NAEEM = "Naeem et al. 2020, arXiv:2002.09797"
+_SAMPLE = {"sample": None, "seed": 2020}
 _PRECISION_RECALL = {"precision": "higher", "recall": "higher"}
 _DENSITY_COVERAGE = {"density": "higher", "coverage": "higher"}
 
@@ -175,7 +176,7 @@ METRICS: dict[str, Metric] = {
             by_subset=True,
             least_n=lambda role, dim, params: 4,
         ),
-        _mmd_row("mmd", _GRETTON),
+        _mmd_row("mmd", _GRETTON, frequencies=None),
         _mmd_row("mmd-polynomial", "Bińkowski et al. 2018, arXiv:1801.01401", kernel="polynomial"),
         _mmd_row("mmd-laplace", _GRETTON, kernel="laplace"),
         _mmd_row(
@@ -186,16 +187,29 @@ METRICS: dict[str, Metric] = {
         _mmd_row(
             "cmmd",
             "Jayasumana et al. 2024, arXiv:2401.09603",
+            frequencies=None,
             bandwidth=10.0,
             estimator="biased",
             scale=1000.0,
             normalize=True,
         ),
         _balls_row(
-            precision_recall, _PRECISION_RECALL, _KYNKAANNIEMI, k=3, inclusive=True, feature_dtype="float32"
+            precision_recall,
+            _PRECISION_RECALL,
+            _KYNKAANNIEMI,
+            k=3,
+            inclusive=True,
+            feature_dtype="float32",
+            **_SAMPLE,
         ),
         _balls_row(
-            density_coverage, _DENSITY_COVERAGE, _NAEEM, k=5, inclusive=False, feature_dtype="float32"
+            density_coverage,
+            _DENSITY_COVERAGE,
+            _NAEEM,
+            k=5,
+            inclusive=False,
+            feature_dtype="float32",
+            **_SAMPLE,
         ),
         _balls_row(
             prdc,
@@ -204,6 +218,7 @@ METRICS: dict[str, Metric] = {
             k=5,
             inclusive=False,
             feature_dtype="float32",
+            **_SAMPLE,
         ),
         _balls_row(realism, {"realism": "higher"}, _KYNKAANNIEMI, k=3),
         _balls_row(rarity, {"rarity": "higher"}, "Han et al. 2022, arXiv:2206.08549", k=3, inclusive=True),

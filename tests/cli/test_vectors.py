@@ -56,3 +56,26 @@ def test_worst_of_vectors_is_refused_before_the_work(run, vectors, tmp_path):
     assert done.out == ""
     assert done.code in (1, 2)
     assert "--worst" in done.err
+
+
+def test_a_draw_of_vectors_is_asked_about_and_compares_with_all_of_them(run, vectors, tmp_path):
+    real, fake = vectors
+    for name, options in (("some", ("--sample", "20", "--seed", "3")), ("every", ())):
+        done = run("pr", real, fake, "--extractor", "identity", *options, "--json")
+        assert done.code == 0, done.err
+        (tmp_path / f"{name}.jsonl").write_text(done.out)
+    some, every = (json.loads((tmp_path / f"{name}.jsonl").read_text()) for name in ("some", "every"))
+    assert (some["params"]["sample"], some["params"]["seed"], every["params"]["sample"]) == (20, 3, None)
+    assert "20 of the 41 generated images and 20 of the 40 reference images" in some["warnings"][0]
+    assert some["standard_error"] > every["standard_error"]
+    compared = run("compare", tmp_path / "some.jsonl", tmp_path / "every.jsonl")
+    assert compared.code == 0, compared.err
+
+
+def test_waves_of_a_kernel_and_what_they_refuse(run, vectors):
+    waves = (*vectors, "--extractor", "identity", "--frequencies", "200")
+    done = run("mmd", *waves, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["params"]["frequencies"] == 200
+    assert "kernel 'rbf' alone" in run("mmd", *waves, "--kernel", "laplace").err
+    assert "8 or more" in run("pr", *vectors, "--extractor", "identity", "--sample", "3").err

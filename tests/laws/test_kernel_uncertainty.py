@@ -84,6 +84,12 @@ class Case(NamedTuple):
 CASES = {
     "mmd of the cubic kernel": Case(lambda x, y, seed: mmd(x, y, kernel="polynomial"), 200, 300, cubic),
     "mmd of an rbf kernel": Case(lambda x, y, seed: mmd(x, y, bandwidth=6.0), 150, 400, rbf(6.0)),
+    "mmd by few waves": Case(
+        lambda x, y, seed: mmd(x, y, bandwidth=6.0, frequencies=40, seed=seed), 150, 400, rbf(6.0)
+    ),
+    "mmd by many waves": Case(
+        lambda x, y, seed: mmd(x, y, bandwidth=6.0, frequencies=400, seed=seed), 150, 400, rbf(6.0)
+    ),
     "kid, one Gram matrix": Case(
         lambda x, y, seed: kid(x, y, subsets=20, subset_size=80, seed=seed), 200, 150, cubic
     ),
@@ -160,6 +166,19 @@ def test_an_error_of_all_images_alone_would_be_too_short_for_few_subsets():
         x, y = a.draw(case.n, rng), b.draw(case.m, rng)
         error = mmd(x, y, kernel="polynomial").errors["mmd2"]
         covered.append(abs(case.metric(x, y, seed).values["kid"] - truth) < Z * error)
+    assert np.mean(covered) < 0.85
+
+
+def test_an_error_without_the_draw_of_the_waves_would_be_too_short():
+    """Nor would that of the kernel itself do for few waves."""
+    case = CASES["mmd by few waves"]
+    a, b = clouds(16, *APART)
+    rng, truth = np.random.default_rng(0), squared_mmd(case.kernel, a, b)
+    covered = []
+    for seed in range(REPETITIONS):
+        x, y = a.draw(case.n, rng), b.draw(case.m, rng)
+        error = mmd(x, y, bandwidth=6.0).errors["mmd2"]
+        covered.append(abs(case.metric(x, y, seed).values["mmd2"] - truth) < Z * error)
     assert np.mean(covered) < 0.85
 
 

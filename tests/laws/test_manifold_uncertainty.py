@@ -16,6 +16,7 @@ import torch
 
 from gen_eval.metrics.neighbors.ball_counts import Balls
 from gen_eval.metrics.neighbors.manifold import survey
+from gen_eval.metrics.neighbors.sampled import SampledManifold
 
 NOISE = 2.0
 Z = 1.96  # of a 95 % interval
@@ -132,6 +133,34 @@ def test_near_0_and_1_the_intervals_are_wide_rather_than_short():
 def test_the_error_falls_as_the_root_of_n():
     few, many = (simulate(overlapping, size, size, 2, 3, 12).errors.mean(0) for size in (400, 1600))
     np.testing.assert_allclose(few / many, 2, rtol=0.15)
+
+
+@pytest.mark.parametrize(
+    ("world", "n", "m", "d", "k", "sample"),
+    [(shifted, 1000, 800, 8, 3, 150), (overlapping, 500, 1200, 2, 3, 200), (dropped, 900, 900, 8, 5, 120)],
+)
+def test_intervals_of_a_sample_cover_the_value_of_all_and_its_own_mean(world, n, m, d, k, sample):
+    """Both sets are drawn again and again, and of each a sample: the draw is counted, and the sets' own."""
+    rng, repetitions, rows = np.random.default_rng(0), 100, []
+    for seed in range(repetitions):
+        sets = [torch.from_numpy(part.astype(np.float32)) for part in world(rng, n, m, d)]
+        found = SampledManifold(*sets, Balls(k), sample=sample, seed=seed)
+        every = survey(*sets, [Balls(k)])[0]._values(*NAMES)
+        rows.append(
+            [
+                [found.value(name), every[name], found.variance(name), found.draw_variance(name)]
+                for name in NAMES
+            ]
+        )
+    values, every, of_both, of_draw = np.moveaxis(np.array(rows), 2, 0)
+    for truth, variance in ((every, of_draw), (every.mean(0), of_both)):
+        gaps = values - truth
+        covered = (np.abs(gaps) <= Z * np.sqrt(variance)).mean(0)
+        assert (covered >= 0.92 - spread(0.92, repetitions)).all()
+        ratio = np.sqrt(variance.mean(0) / (gaps**2).mean(0))
+        noise = 1 + NOISE * math.sqrt(0.5 / repetitions)
+        assert (ratio > 0.92 / noise).all()
+        assert (ratio < 1.2 * noise).all()
 
 
 def test_far_clusters_have_the_errors_of_near_ones():

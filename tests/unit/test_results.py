@@ -196,6 +196,19 @@ def test_routes_to_the_same_number_are_no_terms():
         require_comparable([by_one, result_of(params={"ddof": 0, "method": "auto"})])
 
 
+def test_draws_that_the_error_counts_are_no_terms_and_need_no_record_of_older_results():
+    older = result_of(params={"k": 3})
+    some = result_of(params={"k": 3, "sample": 10_000, "seed": 1})
+    other = result_of(params={"k": 3, "sample": None, "seed": 2020})
+    require_comparable([older, some, other])
+    with pytest.raises(IncomparableError, match="'k': 3.* against .*'k': 5"):
+        require_comparable([some, result_of(params={"k": 5, "sample": 10_000, "seed": 1})])
+    waves = {"kernel": "rbf", "seed": 1}
+    require_comparable([result_of(params={**waves, "frequencies": 500}), result_of(params=waves)])
+    with pytest.raises(IncomparableError, match="seed"):  # it draws the divisions of a test as well
+        require_comparable([result_of(params=waves), result_of(params={"kernel": "rbf", "seed": 2})])
+
+
 # --- Read back
 
 

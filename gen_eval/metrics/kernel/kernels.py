@@ -162,7 +162,8 @@ def median_distance(x: Tensor, y: Tensor) -> float:
     Raises:
         NumericalError: if it is 0, as it is where most rows are copies of one another, or infinite.
     """
-    order = torch.cat([rows.sum(1, dtype=torch.float64) for rows in (x, y)]).argsort()
+    sums = [part.sum(1, dtype=torch.float64) for rows in (x, y) for part in torch.split(rows, _MEDIAN_ROWS)]
+    order = torch.cat(sums).argsort()
     count = min(len(order), _MEDIAN_ROWS)
     chosen = order[torch.linspace(0, len(order) - 1, count, dtype=torch.float64).round().long()]
     rows = torch.cat([x[chosen[chosen < len(x)]], y[chosen[chosen >= len(x)] - len(x)]]).double()

@@ -96,13 +96,12 @@ class _Estimates(NamedTuple):
 def _draws(n: int, m: int, size: int, subsets: int, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Row numbers of each subset as torch-fidelity draws them: by turns from one set and the other."""
     rng = np.random.RandomState(seed)
-    return [
-        (
-            torch.from_numpy(rng.choice(n, size, replace=False)),
-            torch.from_numpy(rng.choice(m, size, replace=False)),
-        )
-        for _ in range(subsets)
-    ]
+
+    def draw(rows: int) -> Tensor:
+        # Copied, for what is drawn is a view of a permutation of all rows.
+        return torch.from_numpy(rng.choice(rows, size, replace=False).copy())
+
+    return [(draw(n), draw(m)) for _ in range(subsets)]
 
 
 def _share(n: int, m: int, size: int, subsets: int, dim: int) -> bool:

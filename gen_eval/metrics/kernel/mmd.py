@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gen_eval.errors import NumericalError, UnknownName, UsageError
+from gen_eval.metrics.arguments import require_whole
+from gen_eval.metrics.kernel.fourier import LEAST_FREQUENCIES, FourierSums
 from gen_eval.metrics.kernel.kernels import Kernel, find_kernel
 from gen_eval.metrics.kernel.sums import LEAST_ROWS, Gram, PairSums, Value, Variances, unbiased, witness
 from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
-from gen_eval.metrics.two_sample.significance import judge, require_test
+from gen_eval.metrics.two_sample.significance import Verdict, judge, require_test
 
 ESTIMATORS = ("unbiased", "biased")
 # Rows whose membership of permuted sets is turned into floats at a time.
@@ -40,6 +43,7 @@ def mmd(
     normalize: bool = False,
     permutations: int = 0,
     alpha: float = 0.05,
+    frequencies: int | None = None,
     seed: int = 2020,
 ) -> Score:
     """The squared MMD with its standard error and, if asked for, the p-value and power of a permutation test.
@@ -49,7 +53,10 @@ def mmd(
     a median is itself an estimate is not counted. Within a few errors of 0 the value is skewed: 95 % intervals
     cover about 90 %, and nearly always at 0 itself, where the p-value is the better answer.
 
-    Memory is that of a few blocks of the Gram matrix, and with permutations ``(n + m) * permutations`` bytes.
+    It takes ``(n + m)²`` time, and the memory of a few blocks of the Gram matrix, with permutations
+    ``(n + m) * permutations`` bytes more. With ``frequencies`` the kernel ``rbf`` is the mean over so many random
+    waves (:mod:`~gen_eval.metrics.kernel.fourier`), in ``(n + m) * frequencies`` time. The value is an estimate without
+    bias of the exact one, and its standard error counts the draw of the waves.
 
     Args:
         generated: ``[n, d]`` rows.
@@ -61,7 +68,8 @@ def mmd(
         normalize: whether rows are first scaled to unit length.
         permutations: number of random divisions of the pooled rows that the value is compared with.
         alpha: level for ``power`` and ``detectable``.
-        seed: of these.
+        frequencies: how many random waves the kernel ``rbf`` is made of, 30 or more; ``None`` for the kernel itself.
+        seed: of the divisions and the waves.
 
     Returns:
         ``mmd2``, and where they apply the ``p_value``, which is exact for any number of permutations, ``power`` and
@@ -81,38 +89,84 @@ def mmd(
     x, y = matched(LEAST_ROWS, generated=generated, reference=reference)
     if normalize:
         x, y = _unit_rows("generated", x), _unit_rows("reference", y)
-    used = None
+    used, n, m = None, len(x), len(y)
+    if frequencies is not None:
+        _require_waves(frequencies, kernel, permutations)
     if isinstance(kernel, str):
         kernel, used = find_kernel(kernel, bandwidth, x, y)
+    verdict = None
+    if frequencies is not None and used is not None:
+        found = _by_waves(x, y, estimator, used, frequencies, seed)
+    else:
+        members = _divisions(n, m, permutations, seed).to(x.device)
+        found, verdict = _by_pairs(kernel, x, y, estimator, members, alpha)
+    values = {"mmd2": scale * found.value}
+    if verdict is not None:
+        values |= verdict.values(scale)
+    if used is not None:
+        values["bandwidth"] = used
+    return Score(
+        values,
+        errors={"mmd2": scale * found.error},
+        biases={"mmd2": scale * found.bias},
+        contributions={
+            "generated": 2 * scale / n * found.witnesses[0],
+            "reference": 2 * scale / m * found.witnesses[1],
+        },
+        warnings=verdict.warnings if verdict is not None else (),
+    )
+
+
+class _Found(NamedTuple):
+    """An estimate, its standard error, by how much it exceeds the unbiased one, and what each row says."""
+
+    value: float
+    error: float
+    bias: float
+    witnesses: tuple[Tensor, Tensor]
+
+
+def _by_pairs(
+    kernel: Kernel, x: Tensor, y: Tensor, estimator: str, members: Tensor, alpha: float
+) -> tuple[_Found, Verdict | None]:
+    """From all pairs of rows, and the test by divisions of them if there are any, ``[n + m, permutations]`` bool."""
     n, m = len(x), len(y)
-    members = _divisions(n, m, permutations, seed).to(x.device)
     gram = Gram(kernel, x, y)
     sums, selves = gram.sums(members=members), gram.selves()
     within = (float(selves[:n].sum()), float(selves[n:].sum()))
     value = _estimate(estimator, sums.totals, within, n, m)
-    values = {"mmd2": scale * value}
-    warnings: tuple[str, ...] = ()
     error = math.sqrt(Variances.of(sums).of_estimate(n, m))
-    if permutations:
-        null = _permuted(estimator, sums, selves, members)
-        # Divisions that tie but for the order of summation count as ties.
-        rounding = 1e-12 * math.sqrt(sum(sums.squares) / (n * m))
-        verdict = judge(value, null, error=error, alpha=alpha, rounding=rounding)
-        values |= verdict.values(scale)
-        warnings = verdict.warnings
-    if used is not None:
-        values["bandwidth"] = used
     (x_x, x_y), (y_x, y_y) = sums.rows
-    return Score(
-        values,
-        errors={"mmd2": scale * error},
-        biases={"mmd2": scale * (value - unbiased(sums.totals, n, m))},
-        contributions={
-            "generated": 2 * scale / n * witness(x_x, x_y, m),
-            "reference": 2 * scale / m * witness(y_y, y_x, n),
-        },
-        warnings=warnings,
-    )
+    witnesses = (witness(x_x, x_y, m), witness(y_y, y_x, n))
+    found = _Found(value, error, value - unbiased(sums.totals, n, m), witnesses)
+    if not members.shape[1]:
+        return found, None
+    null = _permuted(estimator, sums, selves, members)
+    # Divisions that tie but for the order of summation count as ties.
+    rounding = 1e-12 * math.sqrt(sum(sums.squares) / (n * m))
+    return found, judge(value, null, error=error, alpha=alpha, rounding=rounding)
+
+
+def _by_waves(x: Tensor, y: Tensor, estimator: str, bandwidth: float, frequencies: int, seed: int) -> _Found:
+    """From random waves in place of the kernel ``rbf``; each row is alike to itself by 1 at every frequency."""
+    n, m = len(x), len(y)
+    sums = FourierSums.of(x, y, bandwidth, frequencies, seed)
+    xx, xy, yy = (float(total.mean()) for total in sums.totals)
+    value = _estimate(estimator, (xx, xy, yy), (float(n), float(m)), n, m)
+    bias = value - unbiased((xx, xy, yy), n, m)
+    return _Found(value, math.sqrt(sums.variance()), bias, sums.witnesses)
+
+
+def _require_waves(frequencies: int, kernel: str | Kernel, permutations: int) -> None:
+    require_whole("frequencies", frequencies, LEAST_FREQUENCIES)
+    if kernel != "rbf":
+        raise UsageError(
+            f"random frequencies stand for the kernel 'rbf' alone, found {kernel!r}: leave frequencies out, or use rbf"
+        )
+    if permutations:
+        raise UsageError(
+            "a permutation test looks at all pairs of images: leave frequencies or permutations out"
+        )
 
 
 def _estimate(

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from gen_eval.errors import TooFewImages
 from gen_eval.metrics import agresti_coull
+from gen_eval.metrics.neighbors.across import nearest
 from gen_eval.metrics.neighbors.distances import prepare
-from gen_eval.metrics.neighbors.search import nearest, neighbours
+from gen_eval.metrics.neighbors.search import neighbours
 
 
 @dataclass(frozen=True)

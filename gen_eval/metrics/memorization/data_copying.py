@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gen_eval.errors import TooFewImages, UsageError
 from gen_eval.metrics.memorization.partition import Cells, principal, project
+from gen_eval.metrics.neighbors.across import nearest
 from gen_eval.metrics.neighbors.distances import prepare
-from gen_eval.metrics.neighbors.search import nearest
 from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 

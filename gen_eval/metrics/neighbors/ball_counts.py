@@ -13,7 +13,8 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, UnknownName
 from gen_eval.metrics.neighbors.distances import Pairs, Rows, exact, prepare, sharpened, within
-from gen_eval.metrics.neighbors.search import Neighbours, Shortlist, near, neighbours
+from gen_eval.metrics.neighbors.search import Neighbours, near, neighbours
+from gen_eval.metrics.neighbors.tiles import Shortlist
 
 FEATURE_DTYPES = ("float32", "float16", "float16-squared")
 # A query in more balls than this is in one of any half of them, so its pairs tell nothing more.
@@ -102,7 +103,7 @@ def count(
     realism: bool,
 ) -> list[Counts]:
     """What balls of several kinds hold, in one pass; arguments as in :func:`.manifold.survey`."""
-    sets, rounding = _stored(generated, reference, feature_dtype)
+    sets, rounding = stored(generated, reference, feature_dtype)
     ks, keep = [kind.k for kind in balls], max(kind.reach for kind in balls)
     lists = [neighbours(rows, ks, keep=keep, engine=engine) for rows in sets]
     tallies = [
@@ -125,8 +126,13 @@ def count(
 # --- Half precision
 
 
-def _stored(generated: Tensor, reference: Tensor, dtype: str) -> tuple[tuple[Rows, Rows], str]:
-    """The sets as a protocol stores them, and how it rounds distances."""
+def stored(generated: Tensor, reference: Tensor, dtype: str) -> tuple[tuple[Rows, Rows], str]:
+    """The sets as a protocol stores them, and how it rounds distances, for :func:`limits_of`.
+
+    Raises:
+        UnknownName: if the dtype is none of :data:`FEATURE_DTYPES`.
+        NumericalError: if features do not fit it.
+    """
     if dtype not in FEATURE_DTYPES:
         raise UnknownName("dtype of features", dtype, FEATURE_DTYPES)
     if dtype == "float32":
@@ -142,7 +148,7 @@ def _stored(generated: Tensor, reference: Tensor, dtype: str) -> tuple[tuple[Row
     return prepare(halves[0], halves[1]), dtype
 
 
-def _limits(radii: Tensor, scale: float, inclusive: bool, rounding: str) -> Tensor:
+def limits_of(radii: Tensor, scale: float, inclusive: bool, rounding: str) -> Tensor:
     """The largest squared distances that count as inside, ``[b]`` float64, in the units of ``radii``.
 
     Rounding is monotone, so comparing rounded distances means moving the limit to the point from which they round
@@ -173,7 +179,7 @@ class _Tally:
         self._queries, self._centres = queries, centres
         self._reach = min(kind.reach, centres.n - 1)
         self._index, self._squared = lists.who[:, : self._reach], lists.squared[:, : self._reach]
-        self._limits = _limits(radii, centres.scale, kind.inclusive, rounding)
+        self._limits = limits_of(radii, centres.scale, kind.inclusive, rounding)
         self._radii = radii.sqrt() / centres.scale
         self.outer = torch.maximum(self._limits, self._squared[:, -1])
         self._held = torch.zeros(queries.n, dtype=torch.long, device=device)

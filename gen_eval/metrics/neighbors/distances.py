@@ -63,6 +63,11 @@ class Rows:
         """Number of features."""
         return self.given.shape[1]
 
+    def take(self, some: Tensor) -> Rows:
+        """Some of the rows, ``[k]`` int64, as prepared as they are here."""
+        parts = {name: getattr(self, name)[some] for name in ("given", "centred", "squares", "copies")}
+        return replace(self, **parts)
+
     def low(self, dtype: torch.dtype, some: slice | Tensor) -> Tensor:
         """What the squared norm of some rows adds to the lower bound of a squared distance in this precision."""
         return (self.squares[some] * (1 - gamma(self.dim, dtype)) - TINY).to(dtype)

@@ -38,6 +38,48 @@ class _Spread(NamedTuple):
     half_density: float
 
 
+class Variances(NamedTuple):
+    """What the draw of both sets does to the values, as far as it is seen: near 0 and 1 it is :func:`padded`.
+
+    Args:
+        precision: the part that comes from the balls; drawing the images asked about adds a binomial one.
+        recall: the same.
+        density_queries: the part that comes from the images asked about.
+        density_balls: the part that comes from the balls.
+        coverage: all of it.
+    """
+
+    precision: float
+    recall: float
+    density_queries: float
+    density_balls: float
+    coverage: float
+
+    @classmethod
+    def of(cls, k: int, of_generated: Membership, of_reference: Membership) -> Variances | None:
+        """Those of two sets; arguments as of :func:`standard_errors`.
+
+        Returns:
+            ``None`` if half of a set has no k-th neighbours.
+        """
+        n, m = len(of_generated.held), len(of_reference.held)
+        if min(n, m) // 2 <= k:
+            return None
+        sides = _halves(of_generated.query_order, 0), _halves(of_reference.query_order, 1)
+        there = _ball_spread(k, of_generated, sides[1])
+        back = _ball_spread(k, of_reference, sides[0])
+        held = of_generated.held.double()
+        density = float(held.mean()) / k
+        growth = max(1.0, density / there.half_density) if there.half_density else 1.0
+        return cls(
+            there.inside,
+            back.inside,
+            float(held.var()) / k**2 / n,
+            there.density * growth**2,
+            _coverage_variance(k, of_generated, *sides),
+        )
+
+
 def standard_errors(k: int, of_generated: Membership, of_reference: Membership) -> dict[str, float]:
     """Standard errors of ``precision``, ``recall``, ``density`` and ``coverage`` about their own expectation.
 
@@ -50,32 +92,28 @@ def standard_errors(k: int, of_generated: Membership, of_reference: Membership) 
         By name; nothing if half of a set has no k-th neighbours.
     """
     n, m = len(of_generated.held), len(of_reference.held)
-    if min(n, m) // 2 <= k:
+    parts = Variances.of(k, of_generated, of_reference)
+    if parts is None:
         return {}
-    sides = _halves(of_generated.query_order, 0), _halves(of_reference.query_order, 1)
-    there = _ball_spread(k, of_generated, sides[1])
-    back = _ball_spread(k, of_reference, sides[0])
     precision, recall, coverage = (
         int((count > 0).sum()) / len(count)
         for count in (of_generated.held, of_reference.held, of_generated.hits)
     )
-    plain = precision * (1 - precision) / n + there.inside
-    held = of_generated.held.double()
-    density = float(held.mean()) / k
-    growth = max(1.0, density / there.half_density) if there.half_density else 1.0
+    plain = precision * (1 - precision) / n + parts.precision
+    density = float(of_generated.held.double().mean()) / k
     inside = density / precision if precision else 1.0
     variances = {
-        "precision": _padded(precision, plain, n),
-        "recall": _padded(recall, recall * (1 - recall) / m + back.inside, m),
-        "density": float(held.var()) / k**2 / n
-        + there.density * growth**2
-        + inside**2 * (_padded(precision, plain, n) - plain),
-        "coverage": _padded(coverage, _coverage_variance(k, of_generated, *sides), m),
+        "precision": padded(precision, plain, n),
+        "recall": padded(recall, recall * (1 - recall) / m + parts.recall, m),
+        "density": parts.density_queries
+        + parts.density_balls
+        + inside**2 * (padded(precision, plain, n) - plain),
+        "coverage": padded(coverage, parts.coverage, m),
     }
     return {name: math.sqrt(variance) for name, variance in variances.items()}
 
 
-def _padded(share: float, variance: float, n: int) -> float:
+def padded(share: float, variance: float, n: int) -> float:
     """The variance of a share near 0 or 1, where what was seen makes it too small, down to nothing.
 
     It gains what two more draws of each outcome would add (Agresti and Coull 1998) to as many draws as would have this

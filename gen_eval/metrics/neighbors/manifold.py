@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import UsageError
+from gen_eval.metrics.arguments import require_whole
 from gen_eval.metrics.neighbors.ball_counts import Balls, Membership, count
 from gen_eval.metrics.neighbors.errors import standard_errors
-from gen_eval.metrics.score import Score
+from gen_eval.metrics.neighbors.sampled import SampledManifold, least_sample
+from gen_eval.metrics.score import Score, harmonic_mean
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,7 @@ class Manifold:
     def precision_recall(self) -> Score:
         """See :func:`precision_recall`."""
         values = self._values("precision", "recall")
-        both = sum(values.values())
-        f1 = 2 * values["precision"] * values["recall"] / both if both else 0.0
+        f1 = harmonic_mean(values["precision"], values["recall"])
         held = {"generated": self.of_generated.held, "reference": self.of_reference.held}
         per_image = {role: (count > 0).double() for role, count in held.items()}
         return Score({**values, "f1": f1}, self._errors(values), per_image=per_image)
@@ -119,6 +120,8 @@ def precision_recall(
     inclusive: bool = True,
     feature_dtype: str = "float32",
     engine: str = "auto",
+    sample: int | None = None,
+    seed: int = 2020,
 ) -> Score:
     """Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991).
 
@@ -138,17 +141,24 @@ def precision_recall(
             (``<``: prdc, fld).
         feature_dtype: see :func:`survey`.
         engine: see :func:`survey`.
+        sample: the most images of each set that are asked about, drawn at random, in time of ``sample * (n + m)``
+            where all take ``(n + m)²``; ``None`` for all. Each is asked about all balls of the other set, so the
+            values are estimates without bias of those of all images; the standard errors count the draw.
+        seed: of that draw, which does not depend on the order of the images.
 
     Returns:
-        ``precision``, ``recall`` and their harmonic mean ``f1``; of each image 1 if it is inside, else 0.
+        ``precision``, ``recall`` and their harmonic mean ``f1``; of each image 1 if it is inside, else 0, and NaN if
+        it was not asked about.
 
     Raises:
-        UsageError: if the features do not compare or k is not positive.
+        UsageError: if the features do not compare, k is not positive, ``sample`` is less than ``2 k + 2``, which
+            tell no standard error, or the seed is negative.
         TooFewImages: if a set has no more than k images.
         NumericalError: if a feature is NaN or infinite.
         UnknownName: if the engine or the dtype is unknown.
     """
-    return _one(generated, reference, Balls(k, inclusive), feature_dtype, engine).precision_recall()
+    balls = Balls(k, inclusive)
+    return _one(generated, reference, balls, feature_dtype, engine, sample, seed).precision_recall()
 
 
 def density_coverage(
@@ -159,19 +169,24 @@ def density_coverage(
     inclusive: bool = False,
     feature_dtype: str = "float32",
     engine: str = "auto",
+    sample: int | None = None,
+    seed: int = 2020,
 ) -> Score:
     """Density and coverage (Naeem et al. 2020, arXiv:2002.09797).
 
     Density is the mean number of reference balls that hold a generated image, over k; coverage the share of
-    reference balls that hold one. Where density is far above 1, because the generated images crowd inside a few
-    balls, its standard error is about a tenth too short.
+    reference balls that hold one. With ``sample``, both are of as many balls, drawn at random, and all generated
+    images. Where density is far above 1, because the generated images crowd inside a few balls, its standard error is
+    about a tenth too short.
 
     Arguments, defaults aside, and errors are those of :func:`precision_recall`.
 
     Returns:
-        ``density`` and ``coverage``; of each generated image its density, of each reference image 1 if covered.
+        ``density`` and ``coverage``; of each generated image its density, of each reference image 1 if covered. With
+        ``sample`` nothing is said of single generated images.
     """
-    return _one(generated, reference, Balls(k, inclusive), feature_dtype, engine).density_coverage()
+    balls = Balls(k, inclusive)
+    return _one(generated, reference, balls, feature_dtype, engine, sample, seed).density_coverage()
 
 
 def prdc(
@@ -182,9 +197,11 @@ def prdc(
     inclusive: bool = False,
     feature_dtype: str = "float32",
     engine: str = "auto",
+    sample: int | None = None,
+    seed: int = 2020,
 ) -> Score:
     """Precision, recall, density and coverage of the same balls: :func:`precision_recall`, :func:`density_coverage`."""
-    return _one(generated, reference, Balls(k, inclusive), feature_dtype, engine).prdc()
+    return _one(generated, reference, Balls(k, inclusive), feature_dtype, engine, sample, seed).prdc()
 
 
 def realism(generated: Tensor, reference: Tensor, *, k: int = 3, engine: str = "auto") -> Score:
@@ -211,10 +228,32 @@ def rarity(
         ``rarity``, the mean over the images inside (NaN if there are none), and their share, ``inside``; the rarity
         of each image.
     """
-    return _one(generated, reference, Balls(k, inclusive), "float32", engine).rarity()
+    return survey(generated, reference, [Balls(k, inclusive)], engine=engine)[0].rarity()
 
 
-def _one(generated: Tensor, reference: Tensor, balls: Balls, feature_dtype: str, engine: str) -> Manifold:
+def _one(
+    generated: Tensor,
+    reference: Tensor,
+    balls: Balls,
+    feature_dtype: str,
+    engine: str,
+    sample: int | None,
+    seed: int,
+) -> Manifold | SampledManifold:
+    """One kind of balls, asked about a part of each set where that is asked for and is not all of both."""
+    if sample is not None:
+        require_whole("sample", sample, least_sample(balls.k))
+        require_whole("seed", seed, 0)
+        if sample < max(len(generated), len(reference)):
+            return SampledManifold(
+                generated,
+                reference,
+                balls,
+                sample=sample,
+                seed=seed,
+                feature_dtype=feature_dtype,
+                engine=engine,
+            )
     return survey(generated, reference, [balls], feature_dtype=feature_dtype, engine=engine)[0]
 
 

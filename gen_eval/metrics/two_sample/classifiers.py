@@ -14,8 +14,8 @@ from torch import Tensor
 from gen_eval.errors import UsageError
 from gen_eval.metrics import linalg
 from gen_eval.metrics.arguments import require_whole
+from gen_eval.metrics.neighbors.across import nearest
 from gen_eval.metrics.neighbors.distances import prepare
-from gen_eval.metrics.neighbors.search import nearest
 from gen_eval.metrics.two_sample.logistic import Logistic, scores
 from gen_eval.metrics.two_sample.pool import standardised
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gen_eval.errors import TooFewImages, UsageError
+from gen_eval.metrics.neighbors.across import nearest
 from gen_eval.metrics.neighbors.distances import prepare
-from gen_eval.metrics.neighbors.search import nearest
 
 
 def draw(n, d, seed, offset=0.0):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
-from gen_eval.metrics.neighbors import distances, search
+from gen_eval.metrics.neighbors import distances, tiles
 from gen_eval.metrics.neighbors.ball_counts import Balls
 from gen_eval.metrics.neighbors.manifold import (
     density_coverage,
@@ -292,7 +292,7 @@ def test_a_set_against_itself(rng):
 def test_block_size_changes_nothing(size, rng, monkeypatch):
     sets = [as32(rng.standard_normal((n, 8))) for n in (400, 350)]
     before = survey(*sets, [Balls(3)], realism=True)[0]
-    monkeypatch.setattr(search, "BLOCK", size)
+    monkeypatch.setattr(tiles, "BLOCK", size)
     monkeypatch.setattr(distances, "BLOCK", size)
     after = survey(*sets, [Balls(3)], realism=True)[0]
     assert after.prdc() == before.prdc()

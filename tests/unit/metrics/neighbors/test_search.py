@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
-from gen_eval.metrics.neighbors import distances, search
+from gen_eval.metrics.neighbors import distances, search, tiles
 from gen_eval.metrics.neighbors.distances import exact, prepare, within
 from gen_eval.metrics.neighbors.search import near, neighbours
 
@@ -136,15 +136,15 @@ def test_lists_name_the_nearest(engine):
 def test_block_size_changes_nothing(name, size, monkeypatch):
     rows, _ = prepare(*AWKWARD[name])
     before = neighbours(rows, [1, 5], keep=6).radii
-    monkeypatch.setattr(search, "BLOCK", size)
+    monkeypatch.setattr(tiles, "BLOCK", size)
     monkeypatch.setattr(distances, "BLOCK", size)
-    monkeypatch.setattr(search, "_WIDE", size)
+    monkeypatch.setattr(search, "WIDE", size)
     rows, _ = prepare(*AWKWARD[name])
     assert torch.equal(neighbours(rows, [1, 5], keep=6).radii, before)
 
 
 def test_many_blocks_in_high_dimension(monkeypatch, engine):
-    monkeypatch.setattr(search, "BLOCK", 64)
+    monkeypatch.setattr(tiles, "BLOCK", 64)
     given = as32(RNG.standard_normal((300, 512)))
     rows, _ = prepare(given, given)
     radii = neighbours(rows, [3], keep=8, engine=engine).radii[0].numpy() / rows.scale**2
