@@ -47,7 +47,7 @@ def pack(features: Features) -> dict[str, Tensor]:
     }
     sample = features.sample
     if sample is not None:
-        if bool((sample.rows.abs() > _LARGEST).any()):
+        if sample.n and max(map(abs, torch.stack(sample.rows.aminmax()).tolist())) > _LARGEST:
             raise UsageError(
                 f"features beyond {_LARGEST:g} cannot be made compact: half precision ends there"
             )
