@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ _OUT = click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write."
 )
 _OURS = "gen_eval"
+_READ = 64  # images that are read at a time
 
 
 class _Statistics(click.ParamType):  # type: ignore[type-arg]
@@ -222,15 +224,23 @@ def _read_images(source: str, offline: bool | None) -> Any:
 
     from .console import progress_bar
 
+    stacked, broken = None, []
     with progress_bar() as progress:
         images = open_as_images(source, offline=offline, progress=progress)
-        read = images.read(range(len(images)))
-    if broken := [(each.label, each.reason) for each in read if not isinstance(each, Decoded)]:
+        everything = range(len(images))
+        blocks = (images.read(everything[start : start + _READ]) for start in everything[::_READ])
+        for index, read in enumerate(itertools.chain.from_iterable(blocks)):
+            if not isinstance(read, Decoded):
+                broken.append((read.label, read.reason))
+                continue
+            if stacked is None:  # room for all: images stacked in the end would be there twice
+                stacked = np.empty((len(images), *read.pixels.shape), np.uint8)
+            if read.pixels.shape != stacked.shape[1:]:
+                raise UsageError(f"the images of {source} differ in size, and this format stacks them")
+            stacked[index] = read.pixels
+    if broken:
         raise CorruptImages(source, broken)
-    pixels = [each.pixels for each in read if isinstance(each, Decoded)]
-    if len({each.shape for each in pixels}) != 1:
-        raise UsageError(f"the images of {source} differ in size, and this format stacks them")
-    return np.stack(pixels)
+    return stacked
 
 
 def _count(summary: Summary) -> str:

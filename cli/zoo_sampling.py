@@ -121,17 +121,19 @@ def draw(
     sampler: Sampler, n: int, seed: int, labels: Tensor | None, truncation: float | None, progress: Progress
 ) -> Tensor:
     """As :meth:`Sampler.sample`, and tells how far it is."""
-    import torch
-
-    made = []
+    samples = None
     unit = "image" if len(sampler.shape) == 3 else "sample"
     progress(sampler.name, 0, n, unit)
     for start in range(0, n, _AT_ONCE):
         count = min(_AT_ONCE, n - start)
         of_these = None if labels is None else labels[start : start + count]
-        made.append(sampler.sample(count, seed=seed + start, labels=of_these, truncation=truncation))
+        some = sampler.sample(count, seed=seed + start, labels=of_these, truncation=truncation)
+        if samples is None:  # room for all: parts put together in the end would be there twice
+            samples = some.new_empty(n, *some.shape[1:])
+        samples[start : start + count] = some
         progress(sampler.name, start + count, n, unit)
-    return torch.cat(made)
+    assert samples is not None  # n is 1 at least
+    return samples
 
 
 def _require_new(out: Path, sampler: Sampler) -> None:

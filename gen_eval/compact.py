@@ -9,6 +9,7 @@ the features to what is left of them, that to a third set, D, moves by no more t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def pack(features: Features) -> dict[str, Tensor]:
     }
     sample = features.sample
     if sample is not None:
-        if bool((sample.rows.abs() > _LARGEST).any()):
+        if sample.n and max(map(abs, torch.stack(sample.rows.aminmax()).tolist())) > _LARGEST:
             raise UsageError(
                 f"features beyond {_LARGEST:g} cannot be made compact: half precision ends there"
             )
@@ -77,6 +78,7 @@ def unpack(tensors: Mapping[str, Tensor], n: int, limit: int | None) -> Features
 
 def loss(features: Features) -> float:
     """The Fréchet distance from features to what is left of them."""
+    features = replace(features, sample=None)  # rows have no say in it
     left = unpack(pack(features), features.moments.n, None)
     gaussians = [Gaussian(None, each.moments.mean, each.cov().cpu()) for each in (features, left)]
     return max(frechet(*gaussians, method="value").values["frechet"], 0.0)

@@ -119,9 +119,9 @@ def levels(planes: Pixels, index: int) -> Tensor:
 
 def batches_of_vectors(vectors: Vectors, size: int) -> Iterator[Batch]:
     """Vectors as they are, ``size`` at a time."""
-    head = repr((tuple(vectors.rows.shape), vectors.rows.dtype)).encode()
-    for start in range(0, len(vectors), size):
-        rows = vectors.rows[start : start + size]
+    every = vectors.rows
+    head = repr((tuple(every.shape), every.dtype)).encode()
+    for rows in torch.split(every, size):
         yield Batch(rows, head + rows.cpu().contiguous().numpy().tobytes())
         head = b""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # each part is imported by its first use
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
 from gen_eval.errors import UsageError
@@ -77,7 +77,7 @@ def uniform(seeds: Tensor, count: int, stream: int = 0) -> npt.NDArray[np.float6
 
 def normal(seeds: Tensor, count: int, stream: int = 0) -> Tensor:
     """Standard normal numbers, ``[b, count]`` float64 on the CPU, by inversion of :func:`uniform`."""
-    return torch.from_numpy(ndtri(uniform(seeds, count, stream)))
+    return torch.from_numpy(scipy.special.ndtri(uniform(seeds, count, stream)))
 
 
 def integers(seeds: Tensor, below: int, stream: int = 0) -> Tensor:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+import scipy  # each part is imported by its first use
 import torch
-from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from gen_eval import draws
@@ -142,8 +142,10 @@ def truncated_normal(seeds: Tensor, dim: int, threshold: float, stream: int = 0)
     """
     if not threshold > 0 or dim < 1:
         raise UsageError(f"expected a threshold above 0 and 1 component or more, found {threshold} and {dim}")
-    below = ndtr(-threshold)
-    latents = torch.from_numpy(ndtri(below + (1 - 2 * below) * draws.uniform(seeds, dim, stream)))
+    below = scipy.special.ndtr(-threshold)
+    latents = torch.from_numpy(
+        scipy.special.ndtri(below + (1 - 2 * below) * draws.uniform(seeds, dim, stream))
+    )
     return latents.clamp(-threshold, threshold).float().to(seeds.device)
 
 

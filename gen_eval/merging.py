@@ -153,5 +153,5 @@ def _added(parts: Sequence[Features]) -> Features:
         raise UsageError(
             "some of these statistics hold feature rows and others none: make them with the same --rows"
         )
-    sample: Sample | None = reduce(add, kept) if kept else None
+    sample = Sample.joined(kept) if kept else None
     return Features(moments.n, moments, sample)

@@ -50,8 +50,7 @@ def write(path: Path, form: str, terms: Mapping[str, Any], tensors: Mapping[str,
         StoreError: if the name is another, or the folder cannot be written to.
     """
     require_name(path, what)
-    # Copies: safetensors refuses tensors that share memory, as tied weights do.
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    plain = _apart(tensors)
     header = {"format": form, **terms, "sha256": {name: _sha256(tensor) for name, tensor in plain.items()}}
     # Not by process id: containers that share a disk share those too.
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
@@ -125,4 +124,16 @@ def _terms_sha256(header: Mapping[str, Any]) -> str:
 
 
 def _sha256(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+    return hashlib.sha256(tensor.contiguous().numpy().data).hexdigest()  # of the memory itself, not of a copy
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors on the CPU, copied where they share memory, as tied weights do: safetensors refuses that."""
+    plain: dict[str, Tensor] = {}
+    seen = set[int]()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        at = own.untyped_storage().data_ptr()
+        plain[name] = own.clone() if at in seen else own
+        seen.add(at)
+    return plain

@@ -77,17 +77,45 @@ class Vectors:
     """Features that the user brings along, one row an image.
 
     Args:
-        rows: ``[n, d]``, floating point.
+        given: ``[n, d]``, floating point; or the ``.npy`` file of them, which is read whenever they are asked for, so
+            that no more than a summary of them stays in memory.
+        shape: n and d.
         name: what to call them.
         drawn: whose samples they are, if a generator's.
     """
 
-    rows: Tensor
+    given: Tensor | Path
+    shape: tuple[int, int]
     name: str
     drawn: Drawn | None = None
 
+    @classmethod
+    def of(cls, rows: Tensor, name: str, drawn: Drawn | None = None) -> Vectors:
+        """Those that are at hand."""
+        return cls(rows, (len(rows), rows.shape[1]), name, drawn)
+
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.shape[0]
+
+    @property
+    def rows(self) -> Tensor:
+        """The vectors, ``[n, d]`` float32 or float64.
+
+        Raises:
+            ImagesError: if the file is not what it was when it was opened.
+        """
+        if isinstance(self.given, Tensor):
+            return self.given
+        try:
+            rows = _tensor(np.load(self.given, allow_pickle=False))
+        except (ValueError, EOFError, OSError) as error:
+            raise ImagesError(f"{self.name} cannot be read: {error}") from error
+        if tuple(rows.shape) != self.shape:
+            raise ImagesError(
+                f"{self.name} held vectors of shape {list(self.shape)}, and now {list(rows.shape)}: it was written to "
+                "meanwhile"
+            )
+        return rows
 
     def label(self, index: int) -> str:
         """Name one row: ``"#17"``."""
@@ -95,10 +123,10 @@ class Vectors:
 
     def summary(self, request: Request, rows: int | None) -> Summary:
         """What summarizing images would have given, had these been their features: at most so many rows."""
-        extractor = request.extractor
-        features = Features.of(self.rows.to(extractor.device), rows)
-        digest = hashlib.sha256(repr((tuple(self.rows.shape), self.rows.dtype)).encode())
-        digest.update(self.rows.cpu().contiguous().numpy().data)
+        extractor, given = request.extractor, self.rows
+        features = Features.of(given.to(extractor.device), rows)
+        digest = hashlib.sha256(repr((tuple(given.shape), given.dtype)).encode())
+        digest.update(given.cpu().contiguous().numpy().data)
         return Summary(
             name=self.name,
             digest=digest.hexdigest(),
@@ -166,7 +194,8 @@ def open_source(
         if store.is_statistics(path):
             return store.load(path) if path.suffix == sealed.EXTENSION else path
         if path.suffix.lower() == ".npy" and path.is_file() and (array := _read_vectors(path)) is not None:
-            return _vectors(array, str(source))
+            _require_vectors(array, str(source))
+            return Vectors(path, array.shape, str(source))
     return open_images(source, n=n, seed=seed)
 
 
@@ -217,7 +246,7 @@ def _samples(named: Named, n: int | None, seed: int, beside: Source | None) -> S
         drawn.require_apart(beside.drawn)
     if len(named.sampler.shape) > 1:
         return Samples(drawn)
-    return Vectors(named(named.seeds(count, seed)), named.text, drawn)
+    return Vectors.of(named(named.seeds(count, seed)), named.text, drawn)
 
 
 def size(source: Images | Vectors | Summary) -> int | None:
@@ -274,7 +303,7 @@ def dim_of_vectors(sources: Sequence[Source]) -> int | None:
     """The dimension of the first vectors among some sources; ``None`` where there are none."""
     for source in sources:
         if isinstance(source, Vectors):
-            return source.rows.shape[1]
+            return source.shape[1]
         if isinstance(source, Summary):
             for (spec, _), features in source.features.items():
                 if spec.name == IDENTITY:
@@ -300,19 +329,26 @@ def _require_images_wanted(source: Images, requests: Sequence[Request]) -> None:
 
 
 def _vectors(array: Any, name: str) -> Vectors:
+    _require_vectors(array, name)
+    # A copy: what the caller does to an array must not show here.
+    rows = _tensor(np.array(array, order="C")) if isinstance(array, np.ndarray) else array.detach()
+    return Vectors.of(rows if rows.dtype == torch.float64 else rows.float(), name)
+
+
+def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    """Floats of any width, order and machine as float32 or float64."""
+    return torch.from_numpy(
+        np.ascontiguousarray(array, np.float64 if array.dtype.itemsize >= 8 else np.float32)
+    )
+
+
+def _require_vectors(array: Any, name: str) -> None:
     floating = array.is_floating_point() if isinstance(array, Tensor) else array.dtype.kind == "f"
     if not floating or array.ndim != 2:
         raise ImagesError(
             f"{name} is {array.dtype} with shape {list(array.shape)}: expected floating point feature vectors "
             "[n, d], or uint8 images with 4 axes"
         )
-    if isinstance(array, np.ndarray):
-        # A copy: torch takes no array that is read only, reversed or of another machine's byte order.
-        array = torch.from_numpy(
-            np.array(array, np.float64 if array.dtype.itemsize >= 8 else np.float32, order="C")
-        )
-    rows = array.detach()
-    return Vectors(rows if rows.dtype == torch.float64 else rows.float(), name)
 
 
 def _read_vectors(path: Path) -> Any:

@@ -5,6 +5,8 @@ Streaming over batches, sharding over processes and merging files are all the sa
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +17,8 @@ from gen_eval.errors import NumericalError, TooFewImages, UsageError
 # Stands in for an n that is unknown: by any count, the covariance comes back that the scatter was made from.
 _ANY_COUNT = 2
 # Rows that are taken to float64 at a time: however many come, the memory beside them is a few matrices.
-_BLOCK = 16_384
+_BLOCK = 4096
+_JOINED = 1024  # rows that are copied at a time where samples are joined
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,15 @@ class Moments:
         """
         _require_rows(rows)
         blocks = torch.split(rows, _BLOCK)
-        mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(rows)
+        sums = rows.new_empty(len(blocks), rows.shape[1], dtype=torch.float64)
+        for at, block in enumerate(blocks):
+            torch.sum(block.double(), 0, out=sums[at])
+        mean = sums.sum(0) / len(rows)
         if not bool(mean.isfinite().all()):
             raise NumericalError(non_finite(rows))
         scatter = mean.new_zeros(rows.shape[1], rows.shape[1])
         for block in blocks:
-            centred = block.double() - mean
+            centred = block.to(torch.float64, copy=True).sub_(mean)
             scatter.addmm_(centred.T, centred)
         return cls(len(rows), mean, scatter)
 
@@ -109,6 +115,29 @@ class Sample:
         kept = cls(rows, index, None)._chosen(limit)
         return kept if kept.rows.dtype == torch.float64 else replace(kept, rows=kept.rows.float())
 
+    @classmethod
+    def joined(cls, samples: Sequence[Sample]) -> Sample:
+        """Samples of different images as one: that of all of them. No row is held but theirs and its own."""
+        limit = samples[0].limit
+        for sample in samples:
+            if sample.limit != limit:
+                raise UsageError(f"samples limited to {limit} and to {sample.limit} rows do not add")
+        samples = [sample for sample in samples if sample.n] or samples[:1]
+        if len(samples) == 1:
+            return samples[0]
+        index = torch.cat([sample.index for sample in samples])
+        order = torch.argsort(scrambled(index))[:limit]
+        first = samples[0].rows
+        dtype = functools.reduce(torch.promote_types, (sample.rows.dtype for sample in samples))
+        rows, start = first.new_empty(len(order), first.shape[1], dtype=dtype), 0
+        for sample in samples:
+            own = ((order >= start) & (order < start + sample.n)).nonzero().flatten()
+            for places in torch.split(own, _JOINED):
+                taken = sample.rows[(order[places] - start).to(first.device)]
+                rows[places.to(first.device)] = taken.to(dtype)
+            start += sample.n
+        return cls(rows, index[order], limit)
+
     @property
     def n(self) -> int:
         """Number of rows held."""
@@ -133,12 +162,7 @@ class Sample:
         return Sample(self.rows.to(device), self.index, self.limit)
 
     def __add__(self, other: Sample) -> Sample:
-        if self.limit != other.limit:
-            raise UsageError(f"samples limited to {self.limit} and to {other.limit} rows do not add")
-        if not self.n or not other.n:
-            return self if self.n else other
-        both = Sample(torch.cat([self.rows, other.rows]), torch.cat([self.index, other.index]), None)
-        return both._chosen(self.limit)
+        return Sample.joined([self, other])
 
     def _chosen(self, limit: int | None) -> Sample:
         """The rows whose hashed index is lowest, in that order."""
@@ -196,8 +220,8 @@ class Features:
         """The same with at most so many rows; ``None`` for all that there are."""
         return replace(self, sample=self.sample and self.sample.cut(rows))
 
-    def by_class(self) -> dict[str, Features]:
-        """The features of each class, by its name in sorted order.
+    def by_class(self) -> Classes:
+        """The features of each class, by its name in sorted order; each is made when it is asked for.
 
         Raises:
             UsageError: if the classes or rows are unknown.
@@ -207,12 +231,7 @@ class Features:
         places: dict[str, list[int]] = {}
         for place, name in enumerate(self.classes):
             places.setdefault(name, []).append(place)
-        return {name: self._part(torch.tensor(places[name])) for name in sorted(places)}
-
-    def _part(self, places: Tensor) -> Features:
-        assert self.sample is not None
-        rows, index = self.sample.rows[places.to(self.sample.rows.device)], self.sample.index[places]
-        return Features(len(places), Moments.of(rows).symmetric(), Sample(rows, index, None))
+        return Classes(self.sample, {name: torch.tensor(places[name]) for name in sorted(places)})
 
     def __add__(self, other: Features) -> Features:
         """The features of two sets together: their rows where both hold some, and no classes."""
@@ -223,6 +242,34 @@ class Features:
     def to(self, device: torch.device) -> Features:
         """The same on another device."""
         return replace(self, moments=self.moments.to(device), sample=self.sample and self.sample.to(device))
+
+
+class Classes(Mapping[str, Features]):
+    """The features of each class of a set. No more of them are held than their user holds: each has a covariance.
+
+    Args:
+        sample: the rows of all.
+        places: of each class in it, by name.
+    """
+
+    def __init__(self, sample: Sample, places: Mapping[str, Tensor]) -> None:
+        self._sample, self._places = sample, places
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of images of each class."""
+        return {name: len(places) for name, places in self._places.items()}
+
+    def __getitem__(self, name: str) -> Features:
+        places, sample = self._places[name], self._sample
+        rows = sample.rows[places.to(sample.rows.device)]
+        return Features(len(places), Moments.of(rows).symmetric(), Sample(rows, sample.index[places], None))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 class SampleBuilder:
@@ -286,10 +333,7 @@ class SampleStream:
     def finish(self) -> Sample:
         """The sample so far; more may come."""
         if len(self._parts) > 1:
-            rows, index = (
-                torch.cat(each) for each in zip(*((p.rows, p.index) for p in self._parts), strict=True)
-            )
-            self._parts = [Sample.of(rows, index, self._limit)]
+            self._parts = [Sample.joined(self._parts)]
         return self._parts[0]
 
 

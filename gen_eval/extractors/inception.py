@@ -98,7 +98,7 @@ class Inception:
         }
         self._normalize = normalize
         trunk = fingerprint(state, head=False)
-        whole = fingerprint(state, head=True)
+        whole = fingerprint(state, head=True) if has_head else trunk
         self._weights = {tap: whole if tap in _HEAD_TAPS else trunk for tap in self.taps}
         net = InceptionNet(state).eval().requires_grad_(False)
         net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

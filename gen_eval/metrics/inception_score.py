@@ -177,14 +177,14 @@ class _Groups:
 
     def without_each(self, posteriors: _Posteriors, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Of each image's group without that image: entropy of the mean posterior, and mean entropy, ``[n]``."""
-        of_mean, mean_of = [], []
+        of_mean, mean_of = self.entropies.new_empty(2, len(labels))
         for part, posterior, entropy in posteriors.blocks():
             own = labels[part]
             size = self.sizes[own]
             rest = (size[:, None] * self.posteriors[own] - posterior) / (size - 1)[:, None]
-            of_mean.append(_entropy(rest.clamp_min(0)))
-            mean_of.append((size * self.entropies[own] - entropy) / (size - 1))
-        return torch.cat(of_mean), torch.cat(mean_of)
+            of_mean[part] = _entropy(rest.clamp_min_(0))
+            mean_of[part] = (size * self.entropies[own] - entropy) / (size - 1)
+        return of_mean, mean_of
 
 
 @dataclass(frozen=True)
@@ -257,9 +257,10 @@ def _variance_between_splits(
 def _divergences(posteriors: _Posteriors, undivided: _Groups) -> Tensor:
     """``KL(p_i | q)`` of each image, ``[n]``."""
     log_mean = undivided.posteriors[0].clamp_min(torch.finfo(torch.float64).tiny).log()
-    return torch.cat(
-        [-entropy - linalg.product(posterior, log_mean) for _, posterior, entropy in posteriors.blocks()]
-    )
+    found = log_mean.new_empty(len(posteriors.order))
+    for part, posterior, entropy in posteriors.blocks():
+        found[part] = -entropy - linalg.product(posterior, log_mean)
+    return found
 
 
 def _entropy(posterior: Tensor) -> Tensor:
@@ -288,7 +289,9 @@ def _split_sizes(n: int, splits: int, split_size: int | None) -> list[int]:
 def _require_sound(logits: Tensor) -> None:
     if logits.ndim != 2 or 0 in logits.shape:
         raise UsageError(f"logits must be [n, classes] with n > 0, found shape {tuple(logits.shape)}")
-    if not bool(logits.isfinite().all()):
+    if not all(
+        bool(part.isfinite().all()) for part in torch.split(logits, max(1, _BLOCK // logits.shape[1]))
+    ):
         raise NumericalError(non_finite(logits))
 
 

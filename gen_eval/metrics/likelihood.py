@@ -18,8 +18,8 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import scipy  # each part is imported by its first use
 import torch
-from scipy.special import stdtr
 from torch import Tensor
 
 from gen_eval.errors import NumericalError, TooFewImages, UsageError
@@ -201,7 +201,7 @@ def paired(first: Tensor, second: Tensor) -> Score:
     score = _mean_score("difference", _sound(first) - _sound(second))
     value, error = score.values["difference"], score.errors["difference"]
     ratio = abs(value) / error if error > 0 else math.inf if value else 0.0
-    p_value = 2 * float(stdtr(len(first) - 1, -ratio))
+    p_value = 2 * float(scipy.special.stdtr(len(first) - 1, -ratio))
     return Score({**score.values, "p_value": p_value}, score.errors, score.biases, per_image=score.per_image)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gen_eval.metrics.frechet.gaussian import Gaussian
+from gen_eval.metrics.frechet.gaussian import Gaussian, Gaussians
 from gen_eval.metrics.score import Score
 from gen_eval.stats import Features
 
@@ -88,17 +88,23 @@ def _rows(features: Features) -> Tensor:
     return features.sample.in_order()
 
 
+def _by_class(features: Features, ddof: int) -> Gaussians:
+    classes = features.by_class()
+    return Gaussians(classes.sizes, lambda name: _gaussian(classes[name], ddof))
+
+
 def on_classes(engine: Callable[..., Score]) -> Callable[..., Score]:
     """An engine that takes the Gaussians of each class, by name."""
 
     def compute(features: Mapping[str, Features], *, ddof: int, **params: Any) -> Score:
-        sides = [
-            {name: _gaussian(part, ddof) for name, part in features[role].by_class().items()}
-            for role in ("generated", "reference")
-        ]
-        return engine(*sides, **params)
+        return engine(*(_by_class(features[role], ddof) for role in ("generated", "reference")), **params)
 
     return compute
+
+
+def _mode(features: Features) -> tuple[Tensor, Tensor]:
+    """Centre and scale of a class."""
+    return features.moments.mean, features.cov().trace().sqrt()
 
 
 def on_modes(engine: Callable[..., Score]) -> Callable[..., Score]:
@@ -108,13 +114,10 @@ def on_modes(engine: Callable[..., Score]) -> Callable[..., Score]:
     """
 
     def compute(features: Mapping[str, Features], **params: Any) -> Score:
-        modes = [part.moments for part in features["reference"].by_class().values()]
-        return engine(
-            _rows(features["generated"]),
-            torch.stack([mode.mean for mode in modes]),
-            torch.stack([mode.cov().trace().sqrt() for mode in modes]),
-            weights=modes[0].mean.new_tensor([mode.n for mode in modes]),
-            **params,
-        )
+        modes = features["reference"].by_class()
+        found = [_mode(part) for part in modes.values()]
+        centres, scales = (torch.stack(each) for each in zip(*found, strict=True))
+        weights = centres.new_tensor(list(modes.sizes.values()))
+        return engine(_rows(features["generated"]), centres, scales, weights=weights, **params)
 
     return compute

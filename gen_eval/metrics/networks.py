@@ -142,7 +142,7 @@ def divide(generated: Tensor, reference: Tensor, training: Training) -> Pair:
     generated, reference = matched(least_rows(training.folds), generated=generated, reference=reference)
     draws = torch.Generator().manual_seed(training.seed)
     multipliers = torch.randint(-(2**63), 2**63 - 1, (generated.shape[1],), generator=draws) | 1
-    which = identities(torch.cat([generated, reference]), multipliers.to(generated.device))
+    which = identities(multipliers.to(generated.device), generated, reference)
     of_set, distinct = torch.split(which, [len(generated), len(reference)]), int(which.max()) + 1
     # Rows of one set alone and of both are dealt out one kind after another, so that folds are alike.
     kind = which.new_zeros(distinct)

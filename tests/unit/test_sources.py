@@ -193,7 +193,11 @@ def test_files_that_hold_nothing_of_the_kind_are_refused_by_name(tmp_path):
 
 
 def test_what_is_open_already_is_left_as_it_is(fake, pixel_summary):
-    for source in (pixel_summary(fake[:4]), Vectors(torch.from_numpy(ROWS), "mine"), open_source(fake[:4])):
+    for source in (
+        pixel_summary(fake[:4]),
+        Vectors.of(torch.from_numpy(ROWS), "mine"),
+        open_source(fake[:4]),
+    ):
         assert open_source(source) is source
 
 

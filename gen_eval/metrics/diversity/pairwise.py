@@ -10,7 +10,7 @@ from torch import Tensor
 from gen_eval.errors import NumericalError
 from gen_eval.metrics.kernel.kernels import energy
 from gen_eval.metrics.kernel.sums import Gram
-from gen_eval.metrics.rows import matched
+from gen_eval.metrics.rows import matched, mean_of
 from gen_eval.metrics.score import Score
 
 # Of three rows each is in two of three pairs, and their spread says nothing.
@@ -65,6 +65,6 @@ def _sums(rows: Tensor) -> Tensor:
 
 def _squared_sums(rows: Tensor) -> Tensor:
     """Of each row the sum of its squared distances to all, ``[n]``: n times that to the mean, and the sum of those."""
-    centre = rows.mean(0, dtype=torch.float64)
+    centre = mean_of(rows)
     to_mean = torch.cat([(part - centre).square_().sum(1) for part in torch.split(rows, _BLOCK)])
     return len(rows) * to_mean + to_mean.sum()

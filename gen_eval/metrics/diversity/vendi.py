@@ -116,7 +116,7 @@ def _of_angles(rows: Tensor) -> _Spectrum:
     n, dim = rows.shape
     _require_size(min(n, dim), f"{n} images of {dim} features")
     # The largest feature first, so that no square overflows.
-    lengths = rows.abs().amax(1).double()
+    lengths = torch.maximum(rows.amax(1), -rows.amin(1)).double()
     empty = int((lengths == 0).sum())
     if empty:
         raise NumericalError(

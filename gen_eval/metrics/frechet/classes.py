@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping
 
 from gen_eval.errors import TooFewImages, UsageError
 from gen_eval.metrics.frechet.frechet import frechet
-from gen_eval.metrics.frechet.gaussian import Gaussian
+from gen_eval.metrics.frechet.gaussian import Gaussian, Gaussians
 from gen_eval.metrics.score import Score
 
 _MEAN = "frechet_classes"
 # Names of classes that a message lists.
 _SHOWN = 5
+
+Sizes = Mapping[str, "int | None"]
 
 
 def frechet_classes(
@@ -42,7 +44,8 @@ def frechet_classes(
         UnknownName: if the dtype is unknown.
     """
     _require_same_classes(generated, reference)
-    _require_two_images(generated, reference)
+    sizes = {"generated": _sizes(generated), "reference": _sizes(reference)}
+    _require_two_images(sizes)
     scores = {
         name: frechet(generated[name], reference[name], mean_dtype=mean_dtype) for name in sorted(generated)
     }
@@ -58,7 +61,7 @@ def frechet_classes(
         {_MEAN: math.fsum(values.values()) / count, **values},
         errors=errors,
         biases=biases,
-        warnings=_warnings(generated, reference),
+        warnings=_warnings(sizes, generated[next(iter(generated))].dim),
     )
 
 
@@ -76,9 +79,14 @@ def _require_same_classes(generated: Mapping[str, Gaussian], reference: Mapping[
         raise UsageError(f"both sets need the same classes; {', and '.join(missing)}")
 
 
-def _require_two_images(generated: Mapping[str, Gaussian], reference: Mapping[str, Gaussian]) -> None:
-    for role, sides in (("generated", generated), ("reference", reference)):
-        single = [name for name, side in sides.items() if side.n is not None and side.n < 2]
+def _sizes(sides: Mapping[str, Gaussian]) -> Sizes:
+    """The number of images of each class; ``None`` where it is unknown."""
+    return sides.sizes if isinstance(sides, Gaussians) else {name: side.n for name, side in sides.items()}
+
+
+def _require_two_images(sizes: Mapping[str, Sizes]) -> None:
+    for role, of_class in sizes.items():
+        single = [name for name, n in of_class.items() if n is not None and n < 2]
         if single:
             raise TooFewImages(
                 f"a covariance needs at least 2 images of each class, the {role} set has fewer of {_listed(single)}; "
@@ -86,17 +94,17 @@ def _require_two_images(generated: Mapping[str, Gaussian], reference: Mapping[st
             )
 
 
-def _warnings(generated: Mapping[str, Gaussian], reference: Mapping[str, Gaussian]) -> tuple[str, ...]:
+def _warnings(sizes: Mapping[str, Sizes], dim: int) -> tuple[str, ...]:
+    classes = list(sizes["generated"])
     small = [
         name
-        for name, side in generated.items()
-        if not (side.over_determined and reference[name].over_determined)
+        for name in classes
+        if any(n is not None and n <= dim for n in (of_class[name] for of_class in sizes.values()))
     ]
     if not small:
         return ()
-    dim = generated[small[0]].dim
     return (
-        f"too few images: {len(small)} of {len(generated)} classes have no more images than feature dimensions, {dim}, "
+        f"too few images: {len(small)} of {len(classes)} classes have no more images than feature dimensions, {dim}, "
         f"in one of the sets: {_listed(small)}. Their covariance is singular and their distance mostly measures n. "
         "Compare only at equal n of each class; use more images, or a metric that is unbiased at small n, such as "
         "the kernel distance (KID).",

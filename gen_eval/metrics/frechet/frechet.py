@@ -33,7 +33,7 @@ _ALONE = {"value": trace_of_root, "sqrtm": trace_of_root_by_sqrtm}
 METHODS = ("auto", "nuclear", "cholesky", *_ALONE)
 _MEAN_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 # Rows that are turned into coordinates at a time, to bound memory.
-_BLOCK = 4096
+_BLOCK = 1024
 
 
 def frechet(
@@ -177,15 +177,16 @@ class _Sampling:
         if side.rows is None:
             fourth = 1 + 2 * torch.eye(size, dtype=torch.float64, device=spectrum.device)
             return cls(0.0, _curvature_bias(side.cov, spectrum, fourth) / n, None)
-        influence, fourth = [], torch.zeros(size, size, dtype=torch.float64, device=spectrum.device)
+        # Room for all comes first: small results between large blocks would keep the holes of these apart.
+        psi = torch.empty(len(side.rows), dtype=torch.float64, device=spectrum.device)
+        fourth = torch.zeros(size, size, dtype=torch.float64, device=spectrum.device)
         for start in range(0, len(side.rows), _BLOCK):
             part = slice(start, start + _BLOCK)
             centred = side.centred(part)
-            squares = coordinates(part).square()
-            influence.append(2 * centred @ delta + centred.square().sum(1) - squares @ spectrum)
+            squares = coordinates(part).square_()
+            psi[part] = 2 * centred @ delta + centred.square_().sum(1) - squares @ spectrum
             if side.over_determined:
                 fourth += linalg.product(squares.T, squares)
-        psi = torch.cat(influence)
         bias = _curvature_bias(side.cov, spectrum, fourth / len(psi)) / n if side.over_determined else None
         return cls(float(psi.var()) / n, bias, (psi - psi.mean()) / n)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -53,7 +53,33 @@ class Gaussian:
         """A part of the rows about the mean, ``[k, d]`` float64."""
         if self.rows is None:
             raise UsageError("these moments came without feature rows")
-        return self.rows[part].double() - self.mean
+        return self.rows[part].to(torch.float64, copy=True).sub_(self.mean)
+
+
+class Gaussians(Mapping[str, Gaussian]):
+    """Gaussians by name, each made when it is asked for: of many classes no more than one covariance need be held.
+
+    Args:
+        sizes: the number of images of each.
+        make: from a name to its Gaussian.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], make: Callable[[str], Gaussian]) -> None:
+        self.sizes, self._make = sizes, make
+
+    def __getitem__(self, name: str) -> Gaussian:
+        if name not in self.sizes:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.sizes  # without making it
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sizes)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
 
 
 @dataclass(frozen=True)

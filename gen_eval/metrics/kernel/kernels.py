@@ -28,6 +28,7 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, UnknownName, UsageError
 from gen_eval.metrics import linalg
+from gen_eval.metrics.rows import of_each
 
 # Rows whose distances the median heuristic looks at: two million of them.
 _MEDIAN_ROWS = 2000
@@ -162,8 +163,7 @@ def median_distance(x: Tensor, y: Tensor) -> float:
     Raises:
         NumericalError: if it is 0, as it is where most rows are copies of one another, or infinite.
     """
-    sums = [part.sum(1, dtype=torch.float64) for rows in (x, y) for part in torch.split(rows, _MEDIAN_ROWS)]
-    order = torch.cat(sums).argsort()
+    order = torch.cat([of_each(lambda part: part.sum(1), rows) for rows in (x, y)]).argsort()
     count = min(len(order), _MEDIAN_ROWS)
     chosen = order[torch.linspace(0, len(order) - 1, count, dtype=torch.float64).round().long()]
     rows = torch.cat([x[chosen[chosen < len(x)]], y[chosen[chosen >= len(x)] - len(x)]]).double()

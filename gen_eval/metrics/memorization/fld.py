@@ -10,10 +10,10 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, UsageError
 from gen_eval.metrics.memorization.mixture import Mixture
-from gen_eval.metrics.rows import matched
+from gen_eval.metrics.rows import matched, mean_of, of_each
 from gen_eval.metrics.score import Score
 
-_BLOCK = 4096  # rows standardized at a time
+_BLOCK = 1024  # rows standardized at a time
 _MEMORIZED = 1000.0  # an FLD from which on the published code speaks of memorization
 
 
@@ -90,23 +90,29 @@ def fld(
 
 def _standardized(*sets: Tensor) -> tuple[list[Tensor], int]:
     """Sets at mean 0 and variance 1 of the last, float32, less the features that do not vary there, which it counts."""
-    last = sets[-1].double()
-    deviation, mean = torch.std_mean(last, 0)
-    varies = deviation > 0
+    last = torch.split(sets[-1], _BLOCK)
+    mean = mean_of(*last)
+    varies = torch.stack([(part != last[0][0]).any(0) for part in last]).any(0)
     if not bool(varies.any()):
         raise NumericalError("no feature varies over the held-out images; check the images and the extractor")
-    mean, deviation = mean[varies], deviation[varies]
+    squares = torch.zeros_like(mean)
+    for part in last:
+        squares += (part - mean).square_().sum(0)
+    mean, deviation = mean[varies], (squares[varies] / (len(sets[-1]) - 1)).sqrt()
 
     def standard(rows: Tensor) -> Tensor:
-        parts = torch.split(rows, _BLOCK)
-        return torch.cat([((part[:, varies] - mean) / deviation).float() for part in parts])
+        scaled = rows.new_empty(len(rows), len(mean), dtype=torch.float32)
+        for start in range(0, len(rows), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            scaled[part] = (rows[part][:, varies] - mean) / deviation
+        return scaled
 
     return [standard(rows) for rows in sets], int((~varies).sum())
 
 
 def _shuffled(rows: Tensor, rng: np.random.Generator) -> Tensor:
     """The rows in a drawn order, ``[n]``, which does not depend on how they came."""
-    order = rows.double().square().sum(1).argsort(stable=True)
+    order = of_each(lambda part: part.square().sum(1), rows).argsort(stable=True)
     return order[torch.from_numpy(rng.permutation(len(rows))).to(rows.device)]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from gen_eval.metrics import linalg
 from gen_eval.metrics.neighbors.across import nearest
 from gen_eval.metrics.neighbors.distances import prepare
+from gen_eval.metrics.rows import mean_of
 
 # Those of the published code: its number depends on them, most of all where a generator copies.
 _STEPS, _RATE, _DECAYS, _TINY = 50, 0.5, (0.9, 0.999), 1e-8
@@ -67,7 +68,7 @@ class Mixture:
         others, queries = prepare(centres, rows)
         closest = nearest(others, queries).squared[:, 0] / queries.scale**2
         distances = _Distances(rows, centres, keep=True)
-        mean = rows.mean(0, dtype=torch.float64)
+        mean = mean_of(rows)
         base = [_BASE_REACH**2 * (part - mean).square().sum(1) for part in distances.parts]
         logs = torch.cat([((closest + _FLOOR) / dim).log(), closest.new_zeros(1)])
         first, second = torch.zeros_like(logs), torch.zeros_like(logs)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, UsageError
 from gen_eval.metrics import linalg
-from gen_eval.metrics.rows import matched
+from gen_eval.metrics.rows import matched, mean_of
 from gen_eval.metrics.score import Score
 
 # Directions that are handled at a time, and rows that are turned into float64, to bound memory.
@@ -68,7 +68,7 @@ def sliced_wasserstein(
     x, y = matched(4, generated=generated, reference=reference)
     directions = _directions(projections, x.shape[1], seed).to(x.device)
     staircase = _Staircase.of(len(x), len(y), x.device)
-    centre = torch.cat([x, y]).mean(0, dtype=torch.float64)
+    centre = mean_of(x, y)
 
     def along(some: Tensor) -> _Sliced:
         return _slice(_project(x, centre, some), _project(y, centre, some), staircase, p)

@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import scipy  # each part is imported by its first use
 import torch
-from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from gen_eval.errors import UnknownName
@@ -171,10 +171,10 @@ def _bound(pool: Pool, held: list[Tensor], found: Tensor, auc: float, error: flo
         ahead = (
             float(shares.auc(found[at, None], own[:, None])) - 0.5 - 0.5 / pairs
         )  # corrected for continuity
-        p_values.append(float(ndtr(-ahead / spreads[-1])))
+        p_values.append(float(scipy.special.ndtr(-ahead / spreads[-1])))
     place = math.ceil(len(held) / 2)
     factor = len(held) / place
-    critical = 0.5 - float(ndtri(alpha / factor)) * max(spreads)
+    critical = 0.5 - float(scipy.special.ndtri(alpha / factor)) * max(spreads)
     # The spread of a median is about that much of the spread of a mean.
     power, detectable = power_beyond(critical, auc, error * math.sqrt(math.pi / 2), alpha)
     return Verdict(min(1.0, factor * sorted(p_values)[place - 1]), power, detectable)

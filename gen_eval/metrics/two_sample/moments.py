@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import scipy  # each part is imported by its first use
 import torch
-from scipy.special import ndtri
 from torch import Tensor
 
 from gen_eval.metrics import linalg
@@ -168,7 +168,7 @@ def _unit(pool: Pool) -> float:
 def _median_effect(value: float, error: float, null: Tensor) -> float:
     """What one feature's t would have to be for the largest of all to exceed ``value`` half of the time."""
     others = float((null <= value).double().mean())
-    return max(0.0, value - error * float(ndtri(0.5 / others))) if others > 0.5 else 0.0
+    return max(0.0, value - error * float(scipy.special.ndtri(0.5 / others))) if others > 0.5 else 0.0
 
 
 # --- From features to t

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gen_eval.metrics.rows import identities, matched
+from gen_eval.metrics.rows import identities, matched, taken
 
 _LEAST = 4  # rows of each set; fewer can hardly be relabelled
 _COLUMNS = 64  # labellings moved at a time
@@ -54,14 +54,13 @@ class Pool(NamedTuple):
             NumericalError: if a feature is NaN or infinite.
         """
         x, y = matched(_LEAST, generated=generated, reference=reference)
-        rows = torch.cat([x, y])
-        weights = np.random.default_rng(0).integers(-(2**63), 2**63, rows.shape[1]) | 1
-        kind = identities(rows, torch.from_numpy(weights).to(rows.device))
+        weights = np.random.default_rng(0).integers(-(2**63), 2**63, x.shape[1]) | 1
+        kind = identities(torch.from_numpy(weights).to(x.device), x, y)
         entropy = [seed, *_make_up(kind, len(x))]
-        drawn = np.random.default_rng(entropy).permutation(len(rows))
-        place = torch.from_numpy(drawn).to(rows.device)
+        drawn = np.random.default_rng(entropy).permutation(len(x) + len(y))
+        place = torch.from_numpy(drawn).to(x.device)
         order = kind.argsort(stable=True)[place]
-        return cls(rows[order], order < len(x), order, kind[order], place)
+        return cls(taken(order, x, y), order < len(x), order, kind[order], place)
 
     @property
     def sizes(self) -> tuple[int, int]:

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # each part is imported by its first use
 import torch
-from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from gen_eval.errors import UsageError
@@ -141,8 +141,8 @@ def power_beyond(critical: float, effect: float, error: float, level: float) -> 
         level: probability of rejection where there is no effect.
     """
     ahead = effect - critical
-    power = float(ndtr(ahead / error)) if error > 0 else float(ahead > 0)
-    return max(power, level), critical + float(ndtri(FOUND)) * error
+    power = float(scipy.special.ndtr(ahead / error)) if error > 0 else float(ahead > 0)
+    return max(power, level), critical + float(scipy.special.ndtri(FOUND)) * error
 
 
 # --- Several tests at once

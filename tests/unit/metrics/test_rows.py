@@ -70,7 +70,7 @@ def test_what_does_not_compare_is_refused(sets, error, message):
 def test_equal_rows_and_no_others_share_a_number(dtype):
     x = rows(200, 0, 12).sign().to(dtype)
     x[:, 3] *= torch.arange(200) % 2  # the two zeros are one
-    found = identities(x, weights(12))
+    found = identities(weights(12), x)
     equal = (x[:, None] == x).all(2)
     assert torch.equal(found[:, None] == found, equal)
     assert sorted(set(found.tolist())) == list(range(int(found.max()) + 1))
@@ -80,10 +80,10 @@ def test_equal_rows_and_no_others_share_a_number(dtype):
 def test_numbers_do_not_depend_on_the_order_of_rows(dtype):
     for x in (rows(100, 0, 12).sign().to(dtype), rows(100, 1).to(dtype)):
         turn = torch.randperm(100, generator=torch.Generator().manual_seed(1))
-        assert torch.equal(identities(x[turn], weights(x.shape[1])), identities(x, weights(x.shape[1]))[turn])
+        assert torch.equal(identities(weights(x.shape[1]), x[turn]), identities(weights(x.shape[1]), x)[turn])
 
 
 def test_numbers_say_nothing_of_the_features():
     x = torch.linspace(0, 1, 2000)[:, None]
-    ranks = torch.stack([identities(x, weights(1)).double(), torch.arange(2000).double()])
+    ranks = torch.stack([identities(weights(1), x).double(), torch.arange(2000).double()])
     assert abs(float(torch.corrcoef(ranks)[0, 1])) < 0.1
