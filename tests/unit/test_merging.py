@@ -45,7 +45,7 @@ def assert_whole(merged, whole, assert_same_summary):
     assert merged.part == whole.part
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cuts=st.lists(st.integers(1, 229), min_size=1, max_size=4, unique=True).map(sorted),
     rows=st.sampled_from([None, 0, 1, 57, 1000]),

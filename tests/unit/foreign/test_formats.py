@@ -229,7 +229,7 @@ def test_other_contents_are_refused_with_what_was_expected(tmp_path):
         foreign.read(tmp_path / "edm2.pkl")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_files_give_our_errors_alone(data, foreign_file):
     path, _, _ = foreign_file

@@ -58,7 +58,7 @@ plain = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(plain, st.sampled_from(PROTOCOLS))
 def test_plain_data_comes_back(value, protocol):
     data = pickle.dumps(value, protocol)
@@ -205,7 +205,7 @@ def test_deep_nesting_breaks_nothing():
 VALID = [pickle.dumps({"mu": np.arange(3.0), "n": 5, "l": [np.eye(2), "x"]}, each) for each in PROTOCOLS]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_damaged_pickles_give_data_or_our_error(data):
     program = bytearray(data.draw(st.sampled_from(VALID)))
@@ -218,7 +218,7 @@ def test_damaged_pickles_give_data_or_our_error(data):
         assert str(error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.sampled_from(
