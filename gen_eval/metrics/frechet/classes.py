@@ -43,9 +43,9 @@ def frechet_classes(
         NumericalError: if moments are not finite.
         UnknownName: if the dtype is unknown.
     """
-    _require_same_classes(generated, reference)
     sizes = {"generated": _sizes(generated), "reference": _sizes(reference)}
     _require_two_images(sizes)
+    _require_same_classes(generated, reference)
     scores = {
         name: frechet(generated[name], reference[name], mean_dtype=mean_dtype) for name in sorted(generated)
     }
