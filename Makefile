@@ -12,7 +12,7 @@ check:  ## lint, format and types
 	$(PYTHON) -m mypy
 
 test:  ## every test, the slowest listed
-	$(PYTHON) -m pytest -n auto --dist loadfile --durations=15
+	$(PYTHON) -m pytest -n auto --dist loadfile --max-worker-restart 0 --durations=15
 
 bench:  ## time and memory beside the other tools; needs an hour of a quiet machine
 	weights=$$($(PYTHON) -c "from gen_eval.extractors.inception_weights import WEIGHTS; from gen_eval.fetch import fetch; print(fetch(WEIGHTS))") \

@@ -57,10 +57,10 @@ def truncation(
     from .allocator import keep_freed_memory
     from .console import progress_bar
 
-    _require_sets(real, fakes)
     params = parse_params(settings, seed)
     keep_freed_memory()
     with progress_bar() as progress:
+        _require_sets(real, fakes, offline=options["offline"], progress=progress)
         points = truncation_curve(
             fakes.__getitem__,
             reference=real,
@@ -78,14 +78,14 @@ def truncation(
         _show(points)
 
 
-def _require_sets(real: str, fakes: dict[float, str]) -> None:
+def _require_sets(real: str, fakes: dict[float, str], **opening: Any) -> None:
     """Refuse sets that are missing, or of several sizes, before the first is measured."""
     from gen_eval.errors import UsageError
     from gen_eval.images import Images
     from gen_eval.sources import Vectors, open_source
 
-    reference = open_source(real)
-    sources = {psi: open_source(name, beside=reference) for psi, name in fakes.items()}
+    reference = open_source(real, **opening)
+    sources = {psi: open_source(name, beside=reference, **opening) for psi, name in fakes.items()}
     sizes = {psi: len(source) for psi, source in sources.items() if isinstance(source, (Images, Vectors))}
     if len(set(sizes.values())) > 1:
         found = ", ".join(f"{n} at {psi:g}" for psi, n in sizes.items())

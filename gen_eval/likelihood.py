@@ -300,6 +300,7 @@ def evaluate_likelihood(
     name: str | None = None,
     batch_size: int = 256,
     device: torch.device | str = "cpu",
+    offline: bool | None = None,
     progress: Progress = silent,
 ) -> Likelihood:
     """How likely a model finds images that it has not seen.
@@ -320,7 +321,8 @@ def evaluate_likelihood(
         name: of the model; by default its own ``name``, or its class.
         batch_size: images in a call of ``log_prob``.
         device: where it is called.
-        progress: told of images as they are done.
+        offline: never fetch a dataset; ``None`` asks the environment variable ``GEN_EVAL_OFFLINE``.
+        progress: told of a dataset's bytes as they arrive, and of images as they are done.
 
     Raises:
         UsageError: if arguments make no sense, or the model has no likelihood or does not return one number an image.
@@ -332,7 +334,7 @@ def evaluate_likelihood(
         raise UsageError(
             f"expected channels of 1 or 3 and a batch_size from 1 on, found {channels} and {batch_size}"
         )
-    source = open_source(images)
+    source = open_source(images, offline=offline, progress=progress)
     if not isinstance(source, (Images, Vectors)):
         raise UsageError("a likelihood is one of images or vectors; these are statistics, which hold neither")
     called = name or str(getattr(model, "name", type(model).__name__))

@@ -83,6 +83,18 @@ def test_names_stand_for_the_files_that_ship(run, ships, tmp_path, no_images):
     assert next(iter(store.load(tmp_path / "small.safetensors").features.values())).sample.n == 5
 
 
+def test_what_ships_and_keeps_some_rows_is_no_part_of_a_larger_whole(run, tmp_path):
+    out = tmp_path / "both.safetensors"
+    for files, reason in (
+        (("cifar10:train", "cifar10:test"), "cifar10:train keeps 1,000 of 50,000 feature rows"),
+        (("cifar10:test", "cifar10:test"), "the same images, to the last byte"),
+    ):
+        done = run("stats", "merge", *files, "-o", out)
+        assert (done.code, done.out) == (1, "")
+        assert reason in done.err
+        assert not out.exists()
+
+
 def test_what_really_ships_is_shown(run):
     done = run("stats", "show", "cifar10:test")
     assert done.code == 0, done.err

@@ -67,3 +67,10 @@ def test_a_set_that_is_missing_is_refused_before_the_first_is_measured(run, sets
     assert (done.code, done.out) == (1, "")
     assert "nowhere" in done.err
     assert "10/10" not in done.err
+
+
+def test_a_dataset_is_never_fetched_offline(run, sets, tmp_path, monkeypatch):
+    monkeypatch.setenv("GEN_EVAL_CACHE", str(tmp_path / "cache"))
+    done = run("truncation", "mnist:test", f"1={sets.fake}", "--offline")
+    assert (done.code, done.out) == (1, "")
+    assert "offline" in done.err

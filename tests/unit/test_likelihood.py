@@ -14,6 +14,7 @@ from scipy import stats
 
 from gen_eval.dequantization import Binary, Uniform
 from gen_eval.errors import (
+    FetchError,
     ImagesError,
     IncomparableError,
     NumericalError,
@@ -58,6 +59,12 @@ class Levels(Normal):
 
 
 # --- What the model is given
+
+
+def test_a_dataset_is_never_fetched_offline(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEN_EVAL_CACHE", str(tmp_path))
+    with pytest.raises(FetchError, match="offline"):
+        evaluate_likelihood(Normal(), "images:mnist:test", offline=True)
 
 
 def test_pixels_with_noise_fall_back_to_their_levels():
