@@ -90,8 +90,11 @@ def test_a_file_is_written_and_checked_without_copies(rows, tmp_path):
 
 
 def test_compact_rows_are_half(rows):
-    features = Features(N, Moments.of(rows[:2048]), Sample(rows, torch.arange(N), None))
-    assert extra(lambda: compact.pack(features)) < 1.5
+    narrow = rows.view(-1, 128)  # their covariance is next to nothing
+    features = Features(
+        len(narrow), Moments.of(narrow[:2048]), Sample(narrow, torch.arange(len(narrow)), None)
+    )
+    assert 0.4 < extra(lambda: compact.pack(features)) < 1
 
 
 def test_a_pool_is_the_rows_once(rows):
