@@ -5,6 +5,7 @@ What ships lies in the folder ``reference_stats`` of the repository, which insta
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,11 @@ else:
 
 INDEX = "index.toml"
 _FOLDER = "reference_stats"
+_LOG = logging.getLogger(__name__)
+_PASS = (
+    "%s: its %d images go through %s now, as nothing that ships or was kept serves what is asked. What is found is kept. "
+    "progress=print tells how far it is"
+)
 
 
 @dataclass(frozen=True)
@@ -249,11 +255,15 @@ class References:
     ) -> Summary:
         """As :func:`gen_eval.summary.summarize`, with a pass for what is missing alone.
 
+        Where nobody is told of its progress, a pass is logged as it begins: it may take hours.
+
         Raises:
             GenEvalError: as :meth:`find`, and what the pass raises.
         """
         parts, missing = self._known(images, requests, rows, progress)
         if missing:
+            if progress is silent:
+                _LOG.warning(_PASS, images.name, len(images), " and ".join(map(_network, missing)))
             measured = self._kept().summarize(images, missing, rows=rows, progress=progress, **options)
             parts.insert(0, measured)
         return combine(parts, requests, images.name)
@@ -289,3 +299,7 @@ class References:
     def _kept(self) -> FeatureCache:
         # Measured once in a lifetime. The folder is made when it is needed: what ships serves without one.
         return self.cache or FeatureCache(cache_dir() / "reference_stats", frugal=True)
+
+
+def _network(request: Request) -> str:
+    return request.extractor.spec(request.taps[0]).name

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from gen_eval.errors import ImagesError
+from gen_eval.errors import ImagesError, UsageError
 from gen_eval.images.floats import FloatRange
 
 
@@ -30,8 +31,11 @@ def from_pipeline(
         From int64 seeds ``[b]`` to uint8 images ``[b, h, w, c]``.
 
     Raises:
+        UsageError: if prompts are one text, or none.
         ImagesError: by the callable, if the pipeline returns something else than floats in [0, 1].
     """
+    if prompts is not None and (isinstance(prompts, str) or not len(prompts)):
+        raise UsageError(f"prompts are a list of one text or more, found {prompts!r}")
     floats = FloatRange(0, 1)
 
     def sample(seeds: Tensor) -> Tensor:
@@ -41,6 +45,11 @@ def from_pipeline(
         if prompts is not None:
             count = {"prompt": [prompts[seed % len(prompts)] for seed in seeds.tolist()]}
         images = pipeline(generator=generators, output_type="np", **count, **options).images
+        if not isinstance(images, np.ndarray):
+            raise ImagesError(
+                f"{type(pipeline).__name__} returned images as {type(images).__name__}, where output_type='np' asks "
+                "for a NumPy array [b, h, w, c]"
+            )
         if images.ndim != 4 or len(images) != len(generators):
             raise ImagesError(
                 f"{type(pipeline).__name__} returned images of shape {list(images.shape)} for {len(generators)} seeds"

@@ -48,8 +48,11 @@ class EvaluateGenerator(Callback):
     Attributes:
         results: of the last measurement.
 
+    What ``best`` knows goes into Lightning's checkpoints, so a training that is resumed goes on with it.
+
     Raises:
-        UsageError: if a number is not positive.
+        UsageError: if a number is not positive, or the monitor is none; at the start of a training, if there is nothing
+            to sample by.
     """
 
     def __init__(
@@ -65,6 +68,8 @@ class EvaluateGenerator(Callback):
         best: Best | None = None,
         offload: bool = False,
     ) -> None:
+        if not isinstance(monitor, Monitor):
+            raise UsageError(f"expected a gen_eval.Monitor, found {monitor!r}: Monitor([...], reference=...)")
         for name, value in (("n", n), ("batch_size", batch_size), ("every", every)):
             if value < 1:
                 raise UsageError(f"{name} must be at least 1, found {value}")
@@ -73,6 +78,23 @@ class EvaluateGenerator(Callback):
         self._monitor, self._sample = monitor, sample
         self._n, self._seed, self._batch_size = n, seed, batch_size
         self._every, self._prefix, self._offload = every, prefix, offload
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a module that makes no samples before it is trained."""
+        if self._sample is None and not callable(getattr(pl_module, "sample", None)):
+            raise UsageError(
+                f"{type(pl_module).__name__} has no method sample(seeds): write one, or say by what to sample, "
+                "EvaluateGenerator(monitor, sample=...)"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What goes into a checkpoint."""
+        return {} if self.best is None else {"best": self.best.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        if self.best is not None and "best" in state_dict:
+            self.best.load_state_dict(state_dict["best"])
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, log, and say when to stop."""

@@ -82,5 +82,6 @@ def log_to_wandb(run: Any, results: Sequence[Result], step: int | None = None, p
         }
         for result in results
     }
-    run.config.update({"gen_eval": terms}, allow_val_change=True)
+    known = run.config.get("gen_eval") or {}  # of another prefix, or logged before
+    run.config.update({"gen_eval": {**known, **terms}}, allow_val_change=True)
     run.log(scalars(results, prefix), step=step)

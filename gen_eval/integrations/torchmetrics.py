@@ -94,6 +94,39 @@ class _Fed(Metric):
             f"the {self._measure.name} of one batch means nothing: call update(), then compute()"
         )
 
+    def merge_state(self, incoming_state: Any) -> None:
+        """Refused: what was gathered is no state of torchmetrics'.
+
+        Raises:
+            UsageError: says what brings images together.
+        """
+        raise UsageError(
+            f"the {self._measure.name} of two metrics cannot be merged: feed all images to one, or let each rank of "
+            "torch.distributed feed its share, which compute() brings together"
+        )
+
+    def persistent(self, mode: bool = False) -> None:
+        """Refused if it is to be true: images are no part of ``state_dict()``.
+
+        Raises:
+            UsageError: says what keeps them.
+        """
+        if mode:
+            raise UsageError(
+                "images are no part of state_dict(): to go on with them later, feed a gen_eval.Monitor, whose "
+                "state_dict() holds what was gathered, or pickle the metric"
+            )
+        super().persistent(mode)
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Plot values of :meth:`compute`, by default the one of now, as torchmetrics does."""
+        return self._plot(self._shown() if val is None else val, ax)
+
+    def _shown(self) -> Tensor:
+        """What there is to plot: the first number of :meth:`compute`."""
+        found: Tensor | tuple[Tensor, Tensor] = self.compute()
+        return found[0] if isinstance(found, tuple) else found
+
     def reset(self) -> None:
         """Forget the images, those of the reference too unless ``reset_real_features`` is off."""
         super().reset()
@@ -241,6 +274,9 @@ class KernelInceptionDistance(_Fed):
             "gamma": gamma,
             "coef0": coef,
         }
+        for name, value in (("gamma", gamma), ("coef", coef)):
+            if value is not None and value <= 0:
+                raise UsageError(f"{name} is positive, found {value}")
         super().__init__("kid", feature, params, normalize=normalize, options=options, **kwargs)
         self.reset_real_features, self.subset_size = reset_real_features, subset_size
 
@@ -293,6 +329,18 @@ class InceptionScore(_Fed):
             "inception-score", feature, {"splits": splits}, normalize=normalize, options=options, **kwargs
         )
         self.splits = splits
+
+    def forward(self, imgs: Tensor) -> tuple[Tensor, Tensor]:
+        """The score of one batch alone, as :meth:`compute` gives it; the batch is taken in besides."""
+        before = None if self._monitor is None else self._monitor.state_dict()
+        self.reset()
+        self.update(imgs)
+        found = self.compute()
+        assert self._monitor is not None
+        if before is not None:
+            self._monitor.load_state_dict(before)
+            self.update(imgs)
+        return found
 
     def update(self, imgs: Tensor) -> None:
         """Take in images ``[b, 3, h, w]``."""

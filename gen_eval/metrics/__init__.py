@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gen_eval.errors import UnknownName
 from gen_eval.metrics.metric import Metric
@@ -27,6 +29,15 @@ class Measure:
     metric: Metric
     extractor: str
     tap: str
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickles, where rows of the table go by name: no pickle holds the functions that they are made of."""
+        metric = self.metric
+        return {**vars(self), "metric": metric.name if METRICS.get(metric.name) is metric else metric}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        metric = state["metric"]
+        vars(self).update(state, metric=METRICS[metric] if isinstance(metric, str) else metric)
 
 
 def find_measure(name: str | Measure) -> Measure:

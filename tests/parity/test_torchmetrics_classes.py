@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from torchmetrics.image.inception import InceptionScore as TheirIs
 from torchmetrics.image.kid import KernelInceptionDistance as TheirKid
 
 from gen_eval.bench import peers
+from gen_eval.errors import UsageError
 from gen_eval.integrations.torchmetrics import (
     FrechetInceptionDistance,
     InceptionScore,
@@ -156,3 +158,77 @@ def test_inception_score(splits, squares):
         spread = ours.result.values["std"] * (splits / (splits - 1)) ** 0.5  # theirs has ddof 1
         assert float(found[1]) == pytest.approx(spread, rel=1e-6)
     assert float(ours.error) > 0
+
+
+# --- The other examples of its documentation
+
+
+@pytest.fixture
+def figures():
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="torchmetrics draws with Matplotlib")
+    pyplot.switch_backend("agg")
+    yield pyplot
+    pyplot.close("all")
+
+
+def heights(axis):
+    return [float(value) for line in axis.lines for value in line.get_ydata()]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("FrechetInceptionDistance", {}), ("KernelInceptionDistance", {"subsets": 3, "subset_size": 64})],
+)
+def test_examples_that_plot_one_value_and_several(name, options, squares, figures):
+    drawn = []
+    for classes in (OURS, THEIRS):
+        metric = getattr(classes, name)(Net(), **options)
+        example(metric, *squares)
+        _, axis = metric.plot()
+        values = []
+        for shift in range(3):
+            metric.reset()
+            found = example(metric, squares[0], squares[1] - shift)
+            values.append(found[0] if isinstance(found, tuple) else found)
+        _, axes = metric.plot(values)
+        assert len(heights(axes)) == 3
+        drawn.append(heights(axis) + heights(axes))
+    assert drawn[0] == pytest.approx(drawn[1], rel=1e-4)
+
+
+def test_example_of_a_score_of_each_batch(squares, figures):
+    drawn = []
+    for classes in (OURS, THEIRS):
+        metric = classes.InceptionScore(Logits(), splits=1)
+        with peers.surroundings(peers.PeerWeights(None)):
+            values = [metric(squares[1] - 10 * shift)[0] for shift in range(3)]
+            drawn.append([*map(float, values), float(metric.compute()[0])])
+        _, axis = metric.plot(values)
+        assert heights(axis) == [float(value) for value in values]
+    assert drawn[0] == pytest.approx(drawn[1], rel=1e-5)
+
+
+def test_pickles_go_on_where_they_were(squares):
+    for whole in (
+        OURS.FrechetInceptionDistance(Net()),
+        OURS.KernelInceptionDistance(Net(), subset_size=64),
+    ):
+        whole.update(squares[0], real=True)
+        copied = pickle.loads(pickle.dumps(whole))
+        for metric in (whole, copied):
+            metric.update(squares[1], real=False)
+        torch.testing.assert_close(copied.compute(), whole.compute(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (lambda metric: metric.merge_state(metric), "feed all images to one"),
+        (lambda metric: metric.persistent(True), "pickle the metric"),
+        (lambda metric: OURS.KernelInceptionDistance(64, gamma=-1.0), "gamma is positive, found -1"),
+        (lambda metric: OURS.KernelInceptionDistance(64, coef=0.0), "coef is positive, found 0"),
+    ],
+)
+def test_what_would_be_lost_or_wrong_is_refused(refused, said):
+    with pytest.raises(UsageError, match=said):
+        refused(OURS.FrechetInceptionDistance(Net()))

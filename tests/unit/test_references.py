@@ -387,6 +387,17 @@ def test_what_was_measured_is_found_without_the_images(known, seen, fake):
     assert swapped[0].value == pytest.approx(first[0].value, rel=1e-9)
 
 
+def test_a_pass_that_nobody_watches_is_logged_as_it_begins(fake, caplog):
+    options = {"generated": fake, "reference": "gray:train"}
+    evaluate("kid:pixels", **options, progress=lambda *_: None)
+    assert not caplog.messages
+    evaluate("frechet:pixels", **options)  # of the rows that were kept
+    assert not caplog.messages
+    evaluate("kid:pixels", **{**options, "reference": "gray:test"})
+    (message,) = caplog.messages
+    assert message.startswith("gray:test: its 40 images go through pixels now")
+
+
 def test_what_was_not_measured_needs_the_images_before_the_first_pass(known, seen, fake):
     evaluate("frechet:pixels", generated=fake, reference="gray:test", rows=10, offline=True)
     forget(known)

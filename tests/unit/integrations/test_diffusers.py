@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gen_eval.errors import ImagesError
+from gen_eval.errors import ImagesError, UsageError
 from gen_eval.evaluation import evaluate
 from gen_eval.integrations.diffusers import from_pipeline
 
@@ -84,3 +84,16 @@ def test_prompts_go_round_by_seed_and_other_shapes_are_refused():
 
     with pytest.raises(ImagesError, match=r"Wrong returned images of shape \[1, 4, 4, 3\] for 2 seeds"):
         from_pipeline(Wrong())(torch.arange(2))
+
+    class Listed:
+        def __call__(self, **_):
+            return type("Output", (), {"images": [None, None]})
+
+    with pytest.raises(ImagesError, match="Listed returned images as list"):
+        from_pipeline(Listed())(torch.arange(2))
+
+
+@pytest.mark.parametrize("prompts", ["a cat", []])
+def test_one_text_and_none_are_no_prompts(prompts):
+    with pytest.raises(UsageError, match="prompts are a list of one text or more"):
+        from_pipeline(None, prompts=prompts)

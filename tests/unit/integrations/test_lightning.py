@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from gen_eval import draws
-from gen_eval.errors import UsageError
+from gen_eval.datasets import load
+from gen_eval.errors import FetchError, UsageError
 from gen_eval.evaluation import evaluate
 from gen_eval.monitor import Monitor
 from gen_eval.selection import Best
+from gen_eval.zoo import MODELS
+from gen_eval.zoo.task import Batch, Kind
 
 lightning = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed")
 
@@ -52,7 +55,7 @@ def real():
     return 0.5 + 0.1 * draws.normal(torch.arange(1000, 1100), 3 * 64).view(-1, 3, 8, 8).float()
 
 
-def fit(real, tmp_path, module, callback, epochs=EPOCHS):
+def fit(real, tmp_path, module, callback, epochs=EPOCHS, resume=None):
     data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(real), batch_size=50)
     trainer = lightning.Trainer(
         max_epochs=epochs,
@@ -64,14 +67,14 @@ def fit(real, tmp_path, module, callback, epochs=EPOCHS):
         enable_model_summary=False,
         log_every_n_steps=1,
     )
-    trainer.fit(module, data)
+    trainer.fit(module, data, ckpt_path=resume)
     return trainer
 
 
-def logged(tmp_path):
+def logged(tmp_path, name="val/frechet:pixels"):
     (file,) = tmp_path.rglob("metrics.csv")
     with file.open() as lines:
-        return [row for row in csv.DictReader(lines) if row.get("val/frechet:pixels")]
+        return [row for row in csv.DictReader(lines) if row.get(name)]
 
 
 def monitor_of(real, measures=("frechet:pixels", "kid:pixels"), **options):
@@ -129,3 +132,73 @@ def test_only_every_so_many_epochs_and_by_a_sampler_of_ones_own(real, tmp_path):
 def test_numbers_are_positive(name, real):
     with pytest.raises(UsageError, match=f"{name} must be at least 1, found 0"):
         EvaluateGenerator(monitor_of(real, ["frechet:pixels"]), **{name: 0})
+
+
+# --- What a resumed training remembers, and what is refused before it begins
+
+
+def test_a_training_that_is_resumed_goes_on_with_the_best(real, tmp_path):
+    first, second = (
+        EvaluateGenerator(monitor_of(real, ["frechet:pixels"]), n=N, best=Best(patience=9, paired=True))
+        for _ in range(2)
+    )
+    trainer = fit(real, tmp_path, Toy(), first)
+    kept = tmp_path / "kept.ckpt"
+    trainer.save_checkpoint(kept)
+    resumed = fit(real, tmp_path, Toy(), second, epochs=EPOCHS + 2, resume=kept)
+    assert resumed.current_epoch == EPOCHS + 2
+    whole = EvaluateGenerator(monitor_of(real, ["frechet:pixels"]), n=N, best=Best(patience=9, paired=True))
+    fit(real, tmp_path, Toy(), whole, epochs=EPOCHS + 2)
+    assert second.best.label == whole.best.label
+    assert second.best.waited == whole.best.waited
+    assert second.best.result.value == pytest.approx(whole.best.result.value, rel=1e-9)
+    assert str(second.best.last) == str(whole.best.last)
+
+
+def test_what_cannot_be_measured_is_told_before_training(real, tmp_path):
+    class Silent(Toy):
+        sample = None
+
+    with pytest.raises(UsageError, match=r"Silent has no method sample\(seeds\)"):
+        fit(real, tmp_path, Silent(), EvaluateGenerator(monitor_of(real, ["frechet:pixels"])))
+    with pytest.raises(UsageError, match=r"expected a gen_eval.Monitor, found \['fd:pixels'\]"):
+        EvaluateGenerator(["fd:pixels"])
+
+
+class OfTheZoo(lightning.LightningModule):
+    """A model of the zoo with one player, trained by Lightning instead of the zoo's own trainer."""
+
+    def __init__(self, model, kind):
+        super().__init__()
+        self.model, self.kind = model, kind
+        task = model.recipe.task(kind)
+        self.networks, self.kept = task.modules, task.kept
+        (self.player,) = task.players
+
+    def sample(self, seeds):
+        kept = torch.nn.ModuleDict({name: self.networks[name] for name in self.kept})
+        return self.model.recipe.sampler(self.model.name, self.kind, kept, {})(seeds)
+
+    def training_step(self, batch, place):
+        loss, _ = self.player.loss(Batch(*batch, None), torch.Generator().manual_seed(place))
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), self.player.rate)
+
+
+@pytest.mark.network
+def test_a_model_of_the_zoo_logs_fid_with_its_error_each_epoch(tmp_path):
+    pytest.importorskip("sklearn")  # whose copy of the digits is at hand
+    digits = load("digits", "train", offline=True).images
+    x = torch.from_numpy(digits).movedim(3, 1).float() / 127.5 - 1
+    module = OfTheZoo(MODELS["vae"], Kind((1, 8, 8)))
+    try:
+        monitor = Monitor("fid", reference=digits[:24], device="cpu")
+    except FetchError as error:
+        pytest.skip(f"the weights cannot be had here: {error}")
+    fit(x, tmp_path, module, EvaluateGenerator(monitor, n=24, prefix="val/"), epochs=2)
+    rows = logged(tmp_path, "val/fid")
+    assert len(rows) == 2
+    assert all(0 < float(row["val/fid/error"]) < float(row["val/fid"]) for row in rows)
+    assert float(rows[1]["val/fid"]) < float(rows[0]["val/fid"])

@@ -64,7 +64,9 @@ def test_wandb_offline(results, tmp_path, monkeypatch):
         log_to_wandb(run, results, step=3)
         run.log({"loss": 1.0}, step=4)  # which ends step 3
         assert {name: run.summary[name] for name in scalars(results)} == pytest.approx(scalars(results))
-        assert run.config["gen_eval"]["frechet:pixels"]["protocol"] == "torch-fidelity"
+        log_to_wandb(run, results, step=5, prefix="val/")
+        for name in ("frechet:pixels", "val/frechet:pixels"):
+            assert run.config["gen_eval"][name]["protocol"] == "torch-fidelity"
     finally:
         run.finish()
     assert list(tmp_path.rglob("*.wandb"))

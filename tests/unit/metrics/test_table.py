@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from gen_eval.errors import NumericalError
 from gen_eval.evaluation import evaluate
-from gen_eval.metrics import METRICS
+from gen_eval.metrics import METRICS, find_measure
 from gen_eval.metrics.diversity.modes import mode_coverage
 
 MODES = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
@@ -60,3 +63,11 @@ def test_every_direction_is_one_that_is_known():
     for metric in METRICS.values():
         for direction in metric.better.values():
             assert direction in ("lower", "higher") or 0 <= float(direction.removeprefix("near ")) <= 1
+
+
+@pytest.mark.parametrize("name", [f"{metric}:identity" for metric in METRICS])
+def test_pickled_measures_are_those_of_the_table(name):
+    measure = find_measure(name)
+    assert pickle.loads(pickle.dumps(measure)).metric is measure.metric
+    own = replace(measure, metric=replace(measure.metric, compute=len, least_n=max))
+    assert pickle.loads(pickle.dumps(own)) == own
