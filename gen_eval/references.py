@@ -34,8 +34,8 @@ INDEX = "index.toml"
 _FOLDER = "reference_stats"
 _LOG = logging.getLogger(__name__)
 _PASS = (
-    "%s: its %d images go through %s now, as nothing that ships or was kept serves what is asked. What is found is kept. "
-    "progress=print tells how far it is"
+    "%s: its %d images go through %s now, as nothing that ships or was kept serves what is asked. What is found is "
+    "kept. progress=print tells how far it is"
 )
 
 
