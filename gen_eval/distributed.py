@@ -6,6 +6,7 @@ one whose barrier says who is missing.
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ import torch.distributed as dist
 from gen_eval.errors import DistributedError
 
 T = TypeVar("T")
+
+_LEAST = 1.0  # seconds for a barrier, however long ranks took to find one another
 
 # The group of the default group that it was made beside; the latter may be destroyed and made anew.
 _groups: list[tuple[object, dist.ProcessGroup]] = []
@@ -42,10 +45,11 @@ def all_gather(value: T, what: str, timeout: float) -> list[T]:
     """
     if world_size() == 1:
         return [value]
-    limit = timedelta(seconds=timeout)
+    deadline = time.monotonic() + timeout
     try:
-        group = _group(limit)
-        dist.monitored_barrier(group, timeout=limit, wait_all_ranks=True)
+        group = _group(timedelta(seconds=timeout))
+        left = timedelta(seconds=max(deadline - time.monotonic(), _LEAST))
+        dist.monitored_barrier(group, timeout=left, wait_all_ranks=True)
         found: list[T | None] = [None] * world_size()
         dist.all_gather_object(found, value, group=group)
     except RuntimeError as error:

@@ -1,4 +1,7 @@
-"""What each rank of ``test_distributed.py`` runs: ``RANK WORLD_SIZE STORE OUT CASE...``."""
+"""What each rank of ``test_distributed.py`` runs: ``OUT CASE...``.
+
+Its place is in the environment, as torchrun puts it there; without torchrun the file in ``STORE`` is where ranks meet.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ FAKE, REAL = images_of(101, 1, 256), images_of(120, 2, 200)
 
 def fed(case, rank, world):
     """A monitor that has this rank's share of the images, as the case shares them out."""
-    timeout = TIMEOUT if case.startswith(("only", "killed")) else PATIENT
+    timeout = TIMEOUT if case.startswith("only") or case == "killed" else PATIENT
     monitor = Monitor(MEASURES, timeout=timeout, rows=30 if case == "bounded" else None)
     index = torch.arange(len(FAKE))
     share = {"uneven": (index < 80) == (rank == 0), "empty": index >= (0 if rank == 0 else len(index))}.get(
@@ -49,7 +52,7 @@ def numbers(results):
 def outcome(case, rank, world):
     """What a case ends in on this rank."""
     monitor = fed(case, rank, world)
-    if case == "killed" and rank == 1:
+    if case.startswith("killed") and rank == 1:
         os._exit(9)
     if case == "terms" and rank == 1:
         monitor = Monitor(MEASURES, timeout=PATIENT, protocol="clean-fid")
@@ -64,14 +67,17 @@ def outcome(case, rank, world):
         return {"error": type(error).__name__, "message": str(error), "seconds": seconds}
 
 
-def main(rank, world, store, out, *cases):
+def main(out, *cases):
     torch.set_num_threads(1)
-    address = f"file://{store}"
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = os.environ.get("STORE")
+    dist.init_process_group(
+        "gloo", init_method=f"file://{store}" if store else "env://", rank=rank, world_size=world
+    )
     found = {case: outcome(case, rank, world) for case in cases}
     Path(out, f"{rank}.json").write_text(json.dumps(found))
     os._exit(0)  # gloo's threads may wait for a rank that never comes
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    main(*sys.argv[1:])

@@ -17,16 +17,17 @@ pytestmark = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"
 )
 SCRIPT = Path(__file__).with_name("distributed_run.py")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 LIMIT = 300  # seconds that a busy machine may take to start two processes and end them
 
 
 def run(folder, *cases, world=2):
     """By rank, what each case ended in; ``None`` of a rank that ended before."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    meeting = {**ENVIRONMENT, "STORE": str(folder / "store"), "WORLD_SIZE": str(world)}
     started = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(rank), str(world), str(folder / "store"), str(folder), *cases],
-            env=environment,
+            [sys.executable, str(SCRIPT), str(folder), *cases],
+            env={**meeting, "RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -40,6 +41,21 @@ def run(folder, *cases, world=2):
     files = [folder / f"{rank}.json" for rank in range(world)]
     assert files[0].exists(), errors
     return [json.loads(file.read_text()) if file.exists() else None for file in files]
+
+
+def torchrun(folder, case):
+    """Two ranks by torchrun, ended."""
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *(str(SCRIPT), str(folder), case),
+        ],
+        env=ENVIRONMENT,
+        timeout=LIMIT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +108,23 @@ def test_a_killed_rank_ends_the_others(tmp_path):
     assert survivor["killed"]["error"] == "DistributedError"
     assert survivor["killed"]["seconds"] < 30
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "store") == ["0.json"]
+
+
+def test_torchrun_finds_what_one_process_does(alone, tmp_path):
+    done = torchrun(tmp_path, "turns")
+    assert done.returncode == 0, done.stderr
+    for rank in range(2):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert_same(found["turns"]["numbers"], alone["turns"]["numbers"])
+
+
+def test_torchrun_ends_with_a_killed_rank(tmp_path):
+    done = torchrun(tmp_path, "killed-at-leisure")
+    assert done.returncode != 0
+    assert "exitcode: 9" in " ".join(done.stderr.split())
+    for file in tmp_path.iterdir():  # the other may have been told before torchrun ended it
+        assert file.name == "0.json"
+        assert json.loads(file.read_text())["killed-at-leisure"]["error"] == "DistributedError"
 
 
 def test_alone_nothing_changes_hands():
