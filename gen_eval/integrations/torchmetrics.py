@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gen_eval.errors import UnknownName, UsageError
+from gen_eval.errors import UsageError
 from gen_eval.extractors import Custom, Normalize
 from gen_eval.metrics import METRICS, Measure
 from gen_eval.monitor import Monitor
@@ -51,7 +51,7 @@ class _Fed(Metric):
         _require_bools(normalize=normalize, antialias=antialias)
         self._module = feature if isinstance(feature, nn.Module) else None
         if self._module is None and feature not in _TAPS:
-            raise UnknownName("feature", feature, map(str, _TAPS))
+            raise UsageError(f"feature is {', '.join(map(repr, _TAPS))} or a module, found {feature!r}")
         tap = "pool" if self._module is not None else _TAPS[feature]
         extractor = "inception" if self._module is None else "feature"
         self._measure = Measure(metric, METRICS[metric], extractor, tap)
@@ -134,6 +134,11 @@ class _Fed(Metric):
             self._monitor.reset(real=getattr(self, "reset_real_features", True))
 
     def _take(self, imgs: Tensor, real: bool = False) -> None:
+        if imgs.is_floating_point() and self._settings["value_range"] is None:
+            raise UsageError(
+                f"{imgs.dtype} images were given, where uint8 in [0, 255] is expected: floats in [0, 1] are for "
+                f"{type(self).__name__}(normalize=True)"
+            )
         if self._monitor is None:
             self._monitor = self._monitor_of_module(imgs)
         self._monitor.update(imgs, real=real)

@@ -8,7 +8,7 @@ import inspect
 import pytest
 import torch
 
-from gen_eval.errors import TooFewImages, UnknownName, UsageError
+from gen_eval.errors import TooFewImages, UsageError
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Custom
 
@@ -106,8 +106,11 @@ def test_a_copy_goes_its_own_way(sets):
 
 
 def test_what_makes_no_sense_is_refused(sets):
-    with pytest.raises(UnknownName, match="unknown feature '65': known: 192"):
-        FrechetInceptionDistance(65)
+    for feature in (65, "2048"):
+        with pytest.raises(UsageError, match=f"feature is 64, 192, .* or a module, found {feature!r}"):
+            FrechetInceptionDistance(feature)
+    with pytest.raises(UsageError, match=r"float32 images .* FrechetInceptionDistance\(normalize=True\)"):
+        FrechetInceptionDistance(Net()).update(sets[0].float(), real=True)
     with pytest.raises(UsageError, match="normalize is true or false, found 1"):
         FrechetInceptionDistance(Net(), normalize=1)
     with pytest.raises(UsageError, match="one batch means nothing"):
