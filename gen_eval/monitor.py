@@ -78,7 +78,7 @@ class Monitor(Evaluation):
         self._require_images()
 
     def update(self, images: Tensor, *, real: bool = False, index: Tensor | None = None) -> None:
-        """Take in some images.
+        """Take in some images, all or none: where an extractor raises, such as for want of memory, they may come again.
 
         Args:
             images: uint8 ``[b, 3, h, w]``, or floats in the range declared; also with 1 or 4 channels, or with channels
@@ -90,7 +90,8 @@ class Monitor(Evaluation):
 
         Raises:
             ImagesError: if they are of another type, shape or range.
-            UsageError: if a reference was given already, or ``index`` comes with some batches alone.
+            UsageError: if a reference was given already, or ``index`` comes with some batches alone; or if an error
+                ended a call before where images could be kept in part alone, until :meth:`reset`.
             NumericalError: if features are not finite.
         """
         role = "reference" if real else "generated"
@@ -114,6 +115,7 @@ class Monitor(Evaluation):
         self._forget(role)
         with _by_itself(images.device, self._device):
             stream.add(images.detach(), places, self._floats)
+        self._placed[role] = index is not None
 
     def compute(self) -> list[Result]:
         """A result for each measure, of all images so far; under torch.distributed, of those of all ranks.
@@ -209,8 +211,9 @@ class Monitor(Evaluation):
                 self._settled.requests(role),
                 rows=self._settled.rows(role),
                 batch_size=self._observing["batch_size"],
-                start=self._parts.pop(role, None),
+                start=self._parts.get(role),
             )
+            self._parts.pop(role, None)
         return self._streams[role]
 
     def _forget(self, role: str) -> None:
@@ -232,7 +235,7 @@ class Monitor(Evaluation):
             _require_equal(_specs(self._settled), _specs(before), "what was fed", "the networks loaded anew")
 
     def _places(self, role: str, before: int, count: int, index: Tensor | None) -> Tensor:
-        if self._placed.setdefault(role, index is not None) != (index is not None):
+        if self._placed.get(role, index is not None) != (index is not None):
             raise UsageError("either all batches of a set come with index=, or none")
         if index is None:
             world, own = (1, 0) if self._alone else (distributed.world_size(), distributed.rank())

@@ -7,13 +7,13 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from gen_eval import resize
-from gen_eval.errors import ImagesError, StoreError
+from gen_eval.errors import ImagesError, StoreError, UsageError
 from gen_eval.images.arrays import NOTES, channel_axis
 from gen_eval.images.floats import FloatRange
 from gen_eval.spec import Resize, Spec
@@ -22,6 +22,7 @@ from gen_eval.summary import Gather, Reading, Request, Summary, default_batch_si
 
 _LANES = 2  # numbers of 64 bits in the fingerprint of an image
 _CONTENTS = 2**256
+_Waiting: TypeAlias = tuple[dict[Resize, Tensor], int]  # an image, prepared, and its place in the whole set
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class Part:
 class Stream:
     """Passes images through networks as they come, and keeps what metrics need of them.
 
-    Networks see them in batches of one size, however they come, so that how they come moves nothing.
+    Networks see them in batches of one size, however they come, so that how they come moves nothing. Where one fails,
+    the images that just came are not taken, and may come again.
 
     Args:
         name: what to call the set.
@@ -126,7 +128,8 @@ class Stream:
         self._batch_size = batch_size or default_batch_size(requests)
         self._readings = [_reading(self, request, rows, start or Part()) for request in requests]
         self._seen = replace(start or Part(), features={})
-        self._pending: list[tuple[dict[Resize, Tensor], int]] = []
+        self._pending: list[_Waiting] = []
+        self._whole = True  # not while features are kept, here already and there not yet
 
     def __len__(self) -> int:
         return self._seen.n
@@ -146,22 +149,25 @@ class Stream:
         Raises:
             ImagesError: if they are of another type or shape, or floats without a meaning.
             NumericalError: if features are not finite.
+            UsageError: if an error ended a call before while it kept features.
         """
         pixels, notes = _pixels(images, floats)
         content = sum(
             _hash(int(place), mark) for place, mark in zip(index, _fingerprints(pixels), strict=True)
         )
-        self._seen += Part(len(pixels), content % _CONTENTS, notes=notes)
-        self._pending += [
-            (self._prepared(image), int(place)) for place, image in zip(index, pixels, strict=True)
-        ]
-        while len(self._pending) >= self._batch_size:
-            self._pass_on()
+        seen = self._seen + Part(len(pixels), content % _CONTENTS, notes=notes)
+        came = [(self._prepared(image), int(place)) for place, image in zip(index, pixels, strict=True)]
+        pending = self._pending + came
+        self._pass_on(pending, len(pending) - len(pending) % self._batch_size, seen)
 
     def part(self) -> Part:
-        """What is known of the images so far; more may come."""
-        while self._pending:
-            self._pass_on()
+        """What is known of the images so far; more may come.
+
+        Raises:
+            NumericalError: if features are not finite.
+            UsageError: if an error ended a call before while it kept features.
+        """
+        self._pass_on(self._pending, len(self._pending), self._seen)
         if not self._seen.n:
             return Part()
         features = {key: found for reading in self._readings for key, found in reading.finish().items()}
@@ -175,11 +181,27 @@ class Stream:
             prepared[one] = resize.prepare(array, one.size, one.kernel, one.fit, one.scaled)
         return prepared
 
-    def _pass_on(self) -> None:
-        batch, self._pending = self._pending[: self._batch_size], self._pending[self._batch_size :]
-        index = torch.tensor([place for _, place in batch])
-        for reading in self._readings:
-            reading.add([image for image, _ in batch], index)
+    def _pass_on(self, pending: list[_Waiting], count: int, seen: Part) -> None:
+        """Pass the first of the images that wait through the networks. Before the last has passed, nothing changes."""
+        if not self._whole:
+            raise UsageError(
+                f"an error ended the feeding of {self.name} midway, and some are kept in part: reset(), or "
+                "reset(real=True) for a reference, and feed them anew"
+            )
+        features = [
+            self._features(pending[start : start + self._batch_size])
+            for start in range(0, count, self._batch_size)
+        ]
+        self._whole = False
+        for index, by_reading in features:
+            for reading, found in zip(self._readings, by_reading, strict=True):
+                reading.keep(found, index)
+        self._pending, self._seen = pending[count:], seen
+        self._whole = True
+
+    def _features(self, batch: list[_Waiting]) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        images, places = zip(*batch, strict=True)
+        return torch.tensor(places), [reading.features(images) for reading in self._readings]
 
 
 def _reading(stream: Stream, request: Request, rows: int | None, start: Part) -> Reading:
