@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gen_eval.comparison import Comparison, compare, require_level
+from gen_eval.comparison import Comparison, compare, find_value, is_finite, require_level
 from gen_eval.errors import UsageError
 from gen_eval.results import Result
 
@@ -19,6 +19,9 @@ class Best:
     stopped to improve the model, some checkpoint passes for better before the stop with a probability of at most
     ``alpha``, however the comparisons depend on one another (Bonferroni). Small gains are not lost: each checkpoint is
     compared with the best, not with the one before, and gains add up until they are told.
+
+    A checkpoint whose value or error is NaN or infinite, as that of a model that diverged, is not better than any,
+    and none is worse: it is never the best.
 
     The least of many noisy values is too low by selection, so the value of the best here is that of a checkpoint which
     was better *before* it was kept; measure the one that you publish again, on other seeds.
@@ -34,7 +37,8 @@ class Best:
         result: of the best.
         label: what the caller calls it, such as its step.
         waited: how many checkpoints came since without being better.
-        last: how the last one compared, ``a`` with the best until then, ``b``; ``None`` of the first.
+        last: how the last one compared, ``a`` with the best until then, ``b``; ``None`` of one that had none to be
+            compared with, or no finite value.
 
     Raises:
         UsageError: if alpha is no probability, or patience is not positive.
@@ -66,17 +70,19 @@ class Best:
 
         Raises:
             IncomparableError: if it was measured on other terms.
-            UsageError: if the value has no standard error.
+            UsageError: if the value has no standard error, or this is no result.
         """
-        against = result if self.result is None else self.result
-        found = compare(result, against, self.value, paired=self.paired)
-        if self.result is not None:
-            self.last = found
-            if found.p_improved > self.alpha / self.patience:
-                self.waited += 1
-                return False
-        self.result, self.label, self.waited = result, label, 0
-        return True
+        name = find_value(result, result if self.result is None else self.result, self.value)
+        told = is_finite(result, name)
+        self.last = None
+        if told and self.result is not None:
+            self.last = compare(result, self.result, name, paired=self.paired)
+            told = self.last.p_improved <= self.alpha / self.patience
+        if told:
+            self.result, self.label, self.waited = result, label, 0
+        else:
+            self.waited += 1
+        return told
 
     @property
     def stop(self) -> bool:

@@ -81,6 +81,27 @@ def test_what_is_kept_is_what_was_better():
     assert best.label == "better"
 
 
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(math.nan, ERROR), (math.inf, ERROR), (-math.inf, ERROR), (1.0, math.nan), (20.0, math.nan)],
+)
+def test_a_checkpoint_that_is_no_number_is_never_the_best_and_ends_no_training(value, error):
+    best = Best(patience=3)
+    assert not best.update(result_of(value, error=error), "diverged from the start")
+    assert (best.result, best.label, best.waited, best.last) == (None, None, 1, None)
+    assert best.update(result_of(10.0), "first")
+    assert not best.update(result_of(9.9), "not told apart")
+    assert not best.update(result_of(value, error=error), "diverged")
+    assert (best.label, best.waited, best.last) == ("first", 2, None)
+    with pytest.raises(IncomparableError, match="generated n"):
+        best.update(result_of(value, error=error, n=99))
+    assert best.update(result_of(5.0), "better")
+    for _ in range(3):
+        best.update(result_of(value, error=error))
+    assert best.stop
+    assert best.label == "better"
+
+
 def test_what_makes_no_sense_is_refused():
     for alpha in (0, 1, math.nan):
         with pytest.raises(UsageError, match="alpha"):
@@ -90,7 +111,9 @@ def test_what_makes_no_sense_is_refused():
     best = Best()
     with pytest.raises(UsageError, match="no standard error"):
         best.update(result_of(1.0, error=None))
-    assert best.result is None
+    with pytest.raises(UsageError, match=r"found a list: expected one Result"):
+        best.update([result_of(1.0)])
+    assert (best.result, best.waited) == (None, 0)
     best.update(result_of(1.0))
     with pytest.raises(IncomparableError, match="generated n: 99 against 100"):
         best.update(result_of(1.0, n=99))
