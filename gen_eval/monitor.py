@@ -41,7 +41,9 @@ class Monitor(Evaluation):
     size of batches.
 
     Under torch.distributed each rank feeds its share, and every rank gets the result of them all. Image k of rank r
-    counts as image ``k * world_size + r`` of the whole, as ``DistributedSampler`` deals them.
+    counts as image ``k * world_size + r`` of the whole, as ``DistributedSampler`` deals them. Where the ranks cannot
+    have equally many, that sampler repeats some: told by ``index``, repeated images are refused; without it nobody can
+    tell them, and they count twice.
 
     Args:
         measures: as :class:`Evaluation` takes them.
@@ -74,7 +76,6 @@ class Monitor(Evaluation):
         self._fed = [role for role in _ROLES if role not in self._sources and self._plan.requests(role)]
         self._streams: dict[str, Stream] = {}
         self._parts: dict[str, Part] = {}  # what of them is at rest
-        self._placed: dict[str, bool] = {}  # whether the caller says which images come
         self._require_images()
 
     def update(self, images: Tensor, *, real: bool = False, index: Tensor | None = None) -> None:
@@ -85,8 +86,9 @@ class Monitor(Evaluation):
                 last. They are measured on the device of the networks, and what lies there stays there, unless the
                 protocol's resize is one of Pillow's.
             real: whether they are of the reference.
-            index: int64 ``[b]``, which images of the whole set these are, where ranks share it in another way than
-                by turns. It decides which rows a bounded sample holds.
+            index: int64 ``[b]``, which images of the whole set these are, from 0, where ranks share it in another way
+                than by turns. It decides which rows a bounded sample holds. Each is kept, in 8 bytes, and
+                :meth:`compute` refuses a set in which one came twice, to this rank or to two.
 
         Raises:
             ImagesError: if they are of another type, shape or range.
@@ -111,11 +113,10 @@ class Monitor(Evaluation):
         if images.ndim == 4 and not len(images):
             return  # the share of a rank that has none
         stream = self._stream(role)
-        places = self._places(role, len(stream), len(images), index)
+        places = self._places(len(stream), len(images), index)
         self._forget(role)
         with _by_itself(images.device, self._device):
-            stream.add(images.detach(), places, self._floats)
-        self._placed[role] = index is not None
+            stream.add(images.detach(), places, self._floats, told=index is not None)
 
     def compute(self) -> list[Result]:
         """A result for each measure, of all images so far; under torch.distributed, of those of all ranks.
@@ -138,8 +139,8 @@ class Monitor(Evaluation):
         """Forget the generated images; with ``real`` also those of a reference that was fed."""
         for role in ("generated", "reference") if real else ("generated",):
             self._forget(role)
-            for known in (self._streams, self._parts, self._placed):
-                known.pop(role, None)
+            self._streams.pop(role, None)
+            self._parts.pop(role, None)
 
     def offload(self) -> None:
         """Leave nothing on the GPU: networks are loaded again when images come, and features moved back.
@@ -169,7 +170,6 @@ class Monitor(Evaluation):
             return {
                 "format": FORMAT,
                 "terms": json.dumps(self._feeding_terms()),
-                "placed": dict(self._placed),
                 **{role: self._part(role).state() for role in self._fed},
             }
 
@@ -186,7 +186,6 @@ class Monitor(Evaluation):
         parts = {role: Part.from_state(state[role]) for role in self._fed}
         self.reset(real=True)
         self._parts = {role: part for role, part in parts.items() if part.n}
-        self._placed = dict(state["placed"])
 
     @property
     def _device(self) -> torch.device:
@@ -234,17 +233,21 @@ class Monitor(Evaluation):
             self._plan = self._make_plan(self._sources)
             _require_equal(_specs(self._settled), _specs(before), "what was fed", "the networks loaded anew")
 
-    def _places(self, role: str, before: int, count: int, index: Tensor | None) -> Tensor:
-        if self._placed.get(role, index is not None) != (index is not None):
-            raise UsageError("either all batches of a set come with index=, or none")
+    def _places(self, before: int, count: int, index: Tensor | None) -> Tensor:
         if index is None:
             world, own = (1, 0) if self._alone else (distributed.world_size(), distributed.rank())
             return torch.arange(before, before + count) * world + own
+        if not isinstance(index, Tensor):
+            raise UsageError(
+                f"{count} images need an index, a tensor int64 [{count}], found {type(index).__name__}"
+            )
         if index.dtype != torch.int64 or index.shape != (count,):
             raise UsageError(
                 f"{count} images need an index int64 [{count}], found {index.dtype} {list(index.shape)}"
             )
-        return index.cpu()
+        if bool((index < 0).any()):
+            raise UsageError(f"an index counts images from 0, found {int(index.min())}")
+        return index.to("cpu", copy=True)
 
     def _gathered(self) -> dict[str, Part]:
         """What was fed of each role, to all ranks."""

@@ -35,21 +35,27 @@ class Part:
             same whatever the order, the batches and the processes.
         features: by the spec and tap that they were measured with; empty where there are no images.
         notes: how many images were changed on the way, by what changed.
+        index: int64 ``[n]`` on the CPU, the places of the images in the whole set where the caller told them; else
+            ``[0]``, and they come by turns.
     """
 
     n: int = 0
     content: int = 0
     features: Mapping[tuple[Spec, str], Features] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
+    index: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def __add__(self, other: Part) -> Part:
         if not self.n or not other.n:
             return self if self.n else other
+        if bool(len(self.index)) != bool(len(other.index)):
+            raise UsageError("either all batches of a set come with index=, on every rank, or none")
         return Part(
             self.n + other.n,
             (self.content + other.content) % _CONTENTS,
             {key: features + other.features[key] for key, features in self.features.items()},
             dict(Counter(self.notes) + Counter(other.notes)),
+            torch.cat([self.index, other.index]),
         )
 
     def to(self, device: torch.device) -> Part:
@@ -57,7 +63,12 @@ class Part:
         return replace(self, features={key: found.to(device) for key, found in self.features.items()})
 
     def summary(self, name: str, made_with: Mapping[str, str]) -> Summary:
-        """The set as metrics take it, with the record of what it was made with."""
+        """The set as metrics take it, with the record of what it was made with.
+
+        Raises:
+            UsageError: if images came twice.
+        """
+        self._require_distinct(name)
         digest = hashlib.sha256(f"{self.n} {self.content:064x}".encode()).hexdigest()
         return Summary(name, digest, self.features, made_with, notes=self.notes)
 
@@ -77,7 +88,13 @@ class Part:
             for (spec, tap), found in self.features.items()
             if found.sample is not None
         ]
-        return {"n": self.n, "content": f"{self.content:x}", "notes": dict(self.notes), "features": features}
+        return {
+            "n": self.n,
+            "content": f"{self.content:x}",
+            "notes": dict(self.notes),
+            "index": self.index,
+            "features": features,
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Part:
@@ -95,9 +112,18 @@ class Part:
                 )
                 for one in state["features"]
             }
-            return cls(state["n"], int(state["content"], 16), features, dict(state["notes"]))
+            return cls(state["n"], int(state["content"], 16), features, dict(state["notes"]), state["index"])
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(f"this is no state of a monitor's images: {error!r}") from error
+
+    def _require_distinct(self, name: str) -> None:
+        places, counts = torch.unique(self.index, return_counts=True)
+        if len(repeated := places[counts > 1]):
+            raise UsageError(
+                f"{name} are {self.n:,}, and {len(repeated):,} of their indices came more than once, first "
+                f"{int(repeated[0])}: each image counts once. DistributedSampler repeats some so that all ranks have "
+                "equally many: share them by range(rank, n, world_size) instead, reset(), and feed them anew"
+            )
 
 
 class Stream:
@@ -138,24 +164,28 @@ class Stream:
         """Name one image: ``"#17"``."""
         return f"#{index}"
 
-    def add(self, images: Tensor, index: Tensor, floats: FloatRange | None = None) -> None:
+    def add(
+        self, images: Tensor, index: Tensor, floats: FloatRange | None = None, *, told: bool = False
+    ) -> None:
         """Take in some images.
 
         Args:
             images: uint8 or floating point ``[b, c, h, w]`` or ``[b, h, w, c]`` with 1, 3 or 4 channels, on any device.
             index: int64 ``[b]`` on the CPU, their places in the whole set.
             floats: what floating point values mean.
+            told: whether the caller told their places, which are kept then to find those that came twice.
 
         Raises:
             ImagesError: if they are of another type or shape, or floats without a meaning.
             NumericalError: if features are not finite.
-            UsageError: if an error ended a call before while it kept features.
+            UsageError: if an error ended a call before while it kept features, or some places were told alone.
         """
         pixels, notes = _pixels(images, floats)
         content = sum(
             _hash(int(place), mark) for place, mark in zip(index, _fingerprints(pixels), strict=True)
         )
-        seen = self._seen + Part(len(pixels), content % _CONTENTS, notes=notes)
+        kept = index if told else index[:0]
+        seen = self._seen + Part(len(pixels), content % _CONTENTS, notes=notes, index=kept)
         came = [(self._prepared(image), int(place)) for place, image in zip(index, pixels, strict=True)]
         pending = self._pending + came
         self._pass_on(pending, len(pending) - len(pending) % self._batch_size, seen)
