@@ -177,13 +177,16 @@ class Monitor(Evaluation):
         """Go on from what :meth:`state_dict` gave, in place of what was fed here.
 
         Raises:
-            StoreError: if it is the state of something else.
+            StoreError: if it is the state of something else, or damaged; nothing is changed then.
             IncomparableError: if its images were measured on other terms; names each that differs.
         """
-        if state.get("format") != FORMAT:
-            raise StoreError(f"expected a state in the format '{FORMAT}', found {state.get('format')!r}")
-        _require_equal(self._feeding_terms(), json.loads(state["terms"]), "the state", "this monitor")
-        parts = {role: Part.from_state(state[role]) for role in self._fed}
+        found = state.get("format") if isinstance(state, Mapping) else type(state).__name__
+        if found != FORMAT:
+            raise StoreError(f"expected a state in the format '{FORMAT}', found {found!r}")
+        if lacking := {"terms", *self._fed} - state.keys():
+            raise StoreError(f"this state of a monitor lacks {' and '.join(sorted(lacking))}: it is damaged")
+        _require_equal(self._feeding_terms(), _terms_of(state), "the state", "this monitor")
+        parts = {role: Part.from_state(state[role], self._settled.requests(role)) for role in self._fed}
         self.reset(real=True)
         self._parts = {role: part for role, part in parts.items() if part.n}
 
@@ -338,6 +341,16 @@ def _specs(plan: Plan) -> list[str]:
             for each in plan.measures
         }
     )
+
+
+def _terms_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        terms = json.loads(state["terms"])
+    except (TypeError, ValueError):
+        terms = None
+    if not isinstance(terms, dict):
+        raise StoreError(f"this state of a monitor is damaged: its terms are none, {state['terms']!r}")
+    return terms
 
 
 def _require_equal(mine: Any, theirs: Any, whose: str, other: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -97,11 +97,15 @@ class Part:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Part:
+    def from_state(cls, state: Mapping[str, Any], requests: Sequence[Request]) -> Part:
         """The inverse of :meth:`state`.
 
+        Args:
+            state: what it gave.
+            requests: whose features it must hold, if it holds images.
+
         Raises:
-            StoreError: if something is missing, or of another kind.
+            StoreError: if something is missing, of another kind, or does not fit the rest.
         """
         try:
             features = {
@@ -112,9 +116,26 @@ class Part:
                 )
                 for one in state["features"]
             }
-            return cls(state["n"], int(state["content"], 16), features, dict(state["notes"]), state["index"])
-        except (KeyError, TypeError, ValueError) as error:
+            part = cls(state["n"], int(state["content"], 16), features, dict(state["notes"]), state["index"])
+            fits = part._fits({key for request in requests for key in request.keys})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"this is no state of a monitor's images: {error!r}") from error
+        if not fits:
+            raise StoreError(
+                f"this state of a monitor is damaged: its features are not those of the {part.n} images it tells of"
+            )
+        return part
+
+    def _fits(self, keys: Set[tuple[Spec, str]]) -> bool:
+        """Whether the numbers of images are one number, and the features those of the keys."""
+        if self.n == 0:
+            return not self.features
+        return (
+            self.features.keys() == keys
+            and self.index.dtype == torch.int64
+            and self.index.shape in [(0,), (self.n,)]
+            and all(_holds(found, self.n) for found in self.features.values())
+        )
 
     def _require_distinct(self, name: str) -> None:
         places, counts = torch.unique(self.index, return_counts=True)
@@ -243,6 +264,19 @@ def _reading(stream: Stream, request: Request, rows: int | None, start: Part) ->
         return Gather(stream, SampleStream(rows, found.sample), found.moments)
 
     return Reading(request, {tap: gather(tap) for tap in request.taps})
+
+
+def _holds(found: Features, n: int) -> bool:
+    """Whether features are whole, and those of n images."""
+    moments, sample = found.moments, found.sample
+    assert sample is not None  # a stream keeps one, be it empty
+    kept = n if sample.limit is None else min(n, sample.limit)
+    return (
+        moments.n == n
+        and moments.scatter.shape == (moments.dim, moments.dim)
+        and sample.rows.shape == (kept, moments.dim)
+        and sample.index.shape == (kept,)
+    )
 
 
 def _pixels(images: Tensor, floats: FloatRange | None) -> tuple[Tensor, dict[str, int]]:

@@ -13,7 +13,6 @@ from gen_eval.errors import (
     ImagesError,
     IncomparableError,
     NumericalError,
-    StoreError,
     UnknownName,
     UsageError,
 )
@@ -145,77 +144,6 @@ def test_images_that_the_caller_changes_afterwards_are_kept_as_they_were(fake, r
     assert_same(monitor.compute(), expected_of_folder)
 
 
-# --- Errors midway
-
-
-class Failing:
-    """Features of images, but for the calls that raise; the first is a rehearsal."""
-
-    def __init__(self, error, *calls):
-        self.error, self.calls, self.count = error, calls, 0
-
-    def __call__(self, x):
-        self.count += 1
-        if self.count in self.calls:
-            raise self.error
-        return x.mean((2, 3))
-
-
-FAILURES = (torch.cuda.OutOfMemoryError("made up"), KeyboardInterrupt())
-
-
-@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-@pytest.mark.parametrize("order", [("pixels", "mine"), ("mine", "pixels")])
-def test_images_on_which_a_network_fails_are_not_taken_and_may_come_again(failure, order, fake, real):
-    def options(*calls):
-        net = Failing(failure, *calls)
-        own = {"mine": Custom(net, size=8, name="mine", version="1", resize="tf1-bilinear")}
-        return {"measures": [f"frechet:{name}" for name in order], "extractors": own, "batch_size": 16}
-
-    expected = evaluate(generated=fake, reference=real, **options())
-    monitor = Monitor(reference=real, **options(4, 7))  # the second batch of an update, and the first of one
-    monitor.update(tensor(fake[:20]))
-    with pytest.raises(type(failure)):
-        monitor.update(tensor(fake[20:55]))
-    for part in tensor(fake[20:]).split(40):
-        try:
-            monitor.update(part)
-        except type(failure):
-            monitor.update(part)
-    assert_same(monitor.compute(), expected)
-
-
-def test_a_result_may_be_asked_for_again_where_a_network_failed(fake, real):
-    net = Failing(FAILURES[0], 2)
-    own = {"mine": Custom(net, size=8, name="mine", version="1", resize="tf1-bilinear")}
-    monitor = Monitor("frechet:mine", reference=real, extractors=own, batch_size=300)
-    monitor.update(tensor(fake))
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        monitor.compute()
-    assert_same(monitor.compute(), evaluate("frechet:mine", generated=fake, reference=real, extractors=own))
-
-
-def test_what_is_kept_in_part_is_not_measured_before_it_is_forgotten(fake, real):
-    own = {"mine": Custom(lambda x: 1 / x.mean((2, 3)), size=8, version="1", name="mine")}
-    monitor = Monitor(["frechet:mine", "frechet:pixels"], reference=np.maximum(real, 1), extractors=own)
-    with pytest.raises(NumericalError, match="first those of #7"):
-        monitor.update(
-            tensor(np.maximum(fake, 1) * (np.arange(230) != 7)[:, None, None, None]).repeat(3, 1, 1, 1)
-        )
-    for refused in (monitor.compute, monitor.state_dict, lambda: monitor.update(tensor(fake))):
-        with pytest.raises(UsageError, match=r"feeding of the images fed midway.*reset\(\)"):
-            refused()
-    monitor.reset()
-    feed(monitor, tensor(np.maximum(fake, 1))).compute()
-
-
-def test_images_that_are_refused_leave_it_open_whether_others_come_with_an_index(fake, real):
-    monitor = Monitor("frechet:pixels", reference=real)
-    with pytest.raises(ImagesError):
-        monitor.update(tensor(fake).float(), index=torch.arange(230))
-    monitor.update(tensor(fake))
-
-
 # --- Pixels
 
 
@@ -303,11 +231,6 @@ def test_a_state_on_other_terms_is_refused_and_the_term_named(term, fake, real):
     with pytest.raises(IncomparableError, match=f"different terms:\n  {term}: ") as caught:
         Monitor(reference=real, **OTHERS[term]).load_state_dict(state)
     assert len(str(caught.value).splitlines()) == 3
-    with pytest.raises(StoreError, match="found None"):
-        Monitor("frechet:pixels", reference=real).load_state_dict({})
-    del state["generated"]["content"]
-    with pytest.raises(StoreError, match="content"):
-        Monitor("frechet:pixels", reference=real).load_state_dict(state)
 
 
 def test_offloaded_networks_come_back_when_images_do(fake, real, expected_of_folder):
