@@ -100,17 +100,14 @@ def compare(a: Result, b: Result, value: str | None = None, *, paired: bool = Fa
     Raises:
         IncomparableError: if they were measured on different terms.
         UnknownName: if there is no such value.
-        UsageError: if the value has no standard error.
+        UsageError: if the value has no standard error, or one of them is NaN or infinite.
     """
-    require_comparable([a, b])
-    name = next(iter(a.values)) if value is None else value
+    name = find_value(a, b, value)
     for result in (a, b):
-        if name not in result.values:
-            raise UnknownName("value", name, result.values)
-        if result.errors.get(name) is None:
+        if not is_finite(result, name):
             raise UsageError(
-                f"{name} of {result.measure} has no standard error here, so two of them cannot be told apart: "
-                "measure with feature rows, or by a metric that has one"
+                f"{name} of {result.measure} is {result.values[name]:g} ± {result.errors[name]:g}, which compares with "
+                "nothing: look at the generator, and at the warnings of the result"
             )
     better = a.better.get(name, next(iter(a.better.values())))
     side_a, side_b = (_side(result.values[name], better) for result in (a, b))
@@ -131,6 +128,31 @@ def compare(a: Result, b: Result, value: str | None = None, *, paired: bool = Fa
         paired=tuple(known),
         shared=tuple(role for role in roles if role not in known and a.sets[role].claimed is False),
     )
+
+
+def find_value(a: Result, b: Result, value: str | None = None) -> str:
+    """The name of the value to compare two results by, as :func:`compare` takes and refuses them."""
+    for result in (a, b):
+        if not isinstance(result, Result):
+            raise UsageError(
+                f"found a {type(result).__name__}: expected one Result, such as the first of a list, results[0]"
+            )
+    require_comparable([a, b])
+    name = next(iter(a.values)) if value is None else value
+    for result in (a, b):
+        if name not in result.values:
+            raise UnknownName("value", name, result.values)
+        if result.errors.get(name) is None:
+            raise UsageError(
+                f"{name} of {result.measure} has no standard error here, so two of them cannot be told apart: "
+                "measure with feature rows, or by a metric that has one"
+            )
+    return name
+
+
+def is_finite(result: Result, name: str) -> bool:
+    """Whether a value that has a standard error is a number, and the error too."""
+    return math.isfinite(result.values[name]) and math.isfinite(result.errors[name])
 
 
 def require_level(alpha: float) -> None:

@@ -41,7 +41,9 @@ class Monitor(Evaluation):
     size of batches.
 
     Under torch.distributed each rank feeds its share, and every rank gets the result of them all. Image k of rank r
-    counts as image ``k * world_size + r`` of the whole, as ``DistributedSampler`` deals them.
+    counts as image ``k * world_size + r`` of the whole, as ``DistributedSampler`` deals them. Where the ranks cannot
+    have equally many, that sampler repeats some: told by ``index``, repeated images are refused; without it nobody can
+    tell them, and they count twice.
 
     Args:
         measures: as :class:`Evaluation` takes them.
@@ -74,23 +76,24 @@ class Monitor(Evaluation):
         self._fed = [role for role in _ROLES if role not in self._sources and self._plan.requests(role)]
         self._streams: dict[str, Stream] = {}
         self._parts: dict[str, Part] = {}  # what of them is at rest
-        self._placed: dict[str, bool] = {}  # whether the caller says which images come
         self._require_images()
 
     def update(self, images: Tensor, *, real: bool = False, index: Tensor | None = None) -> None:
-        """Take in some images.
+        """Take in some images, all or none: where an extractor raises, such as for want of memory, they may come again.
 
         Args:
             images: uint8 ``[b, 3, h, w]``, or floats in the range declared; also with 1 or 4 channels, or with channels
                 last. They are measured on the device of the networks, and what lies there stays there, unless the
                 protocol's resize is one of Pillow's.
             real: whether they are of the reference.
-            index: int64 ``[b]``, which images of the whole set these are, where ranks share it in another way than
-                by turns. It decides which rows a bounded sample holds.
+            index: int64 ``[b]``, which images of the whole set these are, from 0, where ranks share it in another way
+                than by turns. It decides which rows a bounded sample holds. Each is kept, in 8 bytes, and
+                :meth:`compute` refuses a set in which one came twice, to this rank or to two.
 
         Raises:
             ImagesError: if they are of another type, shape or range.
-            UsageError: if a reference was given already, or ``index`` comes with some batches alone.
+            UsageError: if a reference was given already, or ``index`` comes with some batches alone; or if an error
+                ended a call before where images could be kept in part alone, until :meth:`reset`.
             NumericalError: if features are not finite.
         """
         role = "reference" if real else "generated"
@@ -110,10 +113,10 @@ class Monitor(Evaluation):
         if images.ndim == 4 and not len(images):
             return  # the share of a rank that has none
         stream = self._stream(role)
-        places = self._places(role, len(stream), len(images), index)
+        places = self._places(len(stream), len(images), index)
         self._forget(role)
         with _by_itself(images.device, self._device):
-            stream.add(images.detach(), places, self._floats)
+            stream.add(images.detach(), places, self._floats, told=index is not None)
 
     def compute(self) -> list[Result]:
         """A result for each measure, of all images so far; under torch.distributed, of those of all ranks.
@@ -136,8 +139,8 @@ class Monitor(Evaluation):
         """Forget the generated images; with ``real`` also those of a reference that was fed."""
         for role in ("generated", "reference") if real else ("generated",):
             self._forget(role)
-            for known in (self._streams, self._parts, self._placed):
-                known.pop(role, None)
+            self._streams.pop(role, None)
+            self._parts.pop(role, None)
 
     def offload(self) -> None:
         """Leave nothing on the GPU: networks are loaded again when images come, and features moved back.
@@ -167,7 +170,6 @@ class Monitor(Evaluation):
             return {
                 "format": FORMAT,
                 "terms": json.dumps(self._feeding_terms()),
-                "placed": dict(self._placed),
                 **{role: self._part(role).state() for role in self._fed},
             }
 
@@ -175,16 +177,18 @@ class Monitor(Evaluation):
         """Go on from what :meth:`state_dict` gave, in place of what was fed here.
 
         Raises:
-            StoreError: if it is the state of something else.
+            StoreError: if it is the state of something else, or damaged; nothing is changed then.
             IncomparableError: if its images were measured on other terms; names each that differs.
         """
-        if state.get("format") != FORMAT:
-            raise StoreError(f"expected a state in the format '{FORMAT}', found {state.get('format')!r}")
-        _require_equal(self._feeding_terms(), json.loads(state["terms"]), "the state", "this monitor")
-        parts = {role: Part.from_state(state[role]) for role in self._fed}
+        found = state.get("format") if isinstance(state, Mapping) else type(state).__name__
+        if found != FORMAT:
+            raise StoreError(f"expected a state in the format '{FORMAT}', found {found!r}")
+        if lacking := {"terms", *self._fed} - state.keys():
+            raise StoreError(f"this state of a monitor lacks {' and '.join(sorted(lacking))}: it is damaged")
+        _require_equal(self._feeding_terms(), _terms_of(state), "the state", "this monitor")
+        parts = {role: Part.from_state(state[role], self._settled.requests(role)) for role in self._fed}
         self.reset(real=True)
         self._parts = {role: part for role, part in parts.items() if part.n}
-        self._placed = dict(state["placed"])
 
     @property
     def _device(self) -> torch.device:
@@ -209,8 +213,9 @@ class Monitor(Evaluation):
                 self._settled.requests(role),
                 rows=self._settled.rows(role),
                 batch_size=self._observing["batch_size"],
-                start=self._parts.pop(role, None),
+                start=self._parts.get(role),
             )
+            self._parts.pop(role, None)
         return self._streams[role]
 
     def _forget(self, role: str) -> None:
@@ -231,17 +236,21 @@ class Monitor(Evaluation):
             self._plan = self._make_plan(self._sources)
             _require_equal(_specs(self._settled), _specs(before), "what was fed", "the networks loaded anew")
 
-    def _places(self, role: str, before: int, count: int, index: Tensor | None) -> Tensor:
-        if self._placed.setdefault(role, index is not None) != (index is not None):
-            raise UsageError("either all batches of a set come with index=, or none")
+    def _places(self, before: int, count: int, index: Tensor | None) -> Tensor:
         if index is None:
             world, own = (1, 0) if self._alone else (distributed.world_size(), distributed.rank())
             return torch.arange(before, before + count) * world + own
+        if not isinstance(index, Tensor):
+            raise UsageError(
+                f"{count} images need an index, a tensor int64 [{count}], found {type(index).__name__}"
+            )
         if index.dtype != torch.int64 or index.shape != (count,):
             raise UsageError(
                 f"{count} images need an index int64 [{count}], found {index.dtype} {list(index.shape)}"
             )
-        return index.cpu()
+        if bool((index < 0).any()):
+            raise UsageError(f"an index counts images from 0, found {int(index.min())}")
+        return index.to("cpu", copy=True)
 
     def _gathered(self) -> dict[str, Part]:
         """What was fed of each role, to all ranks."""
@@ -332,6 +341,16 @@ def _specs(plan: Plan) -> list[str]:
             for each in plan.measures
         }
     )
+
+
+def _terms_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        terms = json.loads(state["terms"])
+    except (TypeError, ValueError):
+        terms = None
+    if not isinstance(terms, dict):
+        raise StoreError(f"this state of a monitor is damaged: its terms are none, {state['terms']!r}")
+    return terms
 
 
 def _require_equal(mine: Any, theirs: Any, whose: str, other: str) -> None:

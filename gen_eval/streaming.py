@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from gen_eval import resize
-from gen_eval.errors import ImagesError, StoreError
+from gen_eval.errors import ImagesError, StoreError, UsageError
 from gen_eval.images.arrays import NOTES, channel_axis
 from gen_eval.images.floats import FloatRange
 from gen_eval.spec import Resize, Spec
@@ -22,6 +22,7 @@ from gen_eval.summary import Gather, Reading, Request, Summary, default_batch_si
 
 _LANES = 2  # numbers of 64 bits in the fingerprint of an image
 _CONTENTS = 2**256
+_Waiting: TypeAlias = tuple[dict[Resize, Tensor], int]  # an image, prepared, and its place in the whole set
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,27 @@ class Part:
             same whatever the order, the batches and the processes.
         features: by the spec and tap that they were measured with; empty where there are no images.
         notes: how many images were changed on the way, by what changed.
+        index: int64 ``[n]`` on the CPU, the places of the images in the whole set where the caller told them; else
+            ``[0]``, and they come by turns.
     """
 
     n: int = 0
     content: int = 0
     features: Mapping[tuple[Spec, str], Features] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
+    index: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
     def __add__(self, other: Part) -> Part:
         if not self.n or not other.n:
             return self if self.n else other
+        if bool(len(self.index)) != bool(len(other.index)):
+            raise UsageError("either all batches of a set come with index=, on every rank, or none")
         return Part(
             self.n + other.n,
             (self.content + other.content) % _CONTENTS,
             {key: features + other.features[key] for key, features in self.features.items()},
             dict(Counter(self.notes) + Counter(other.notes)),
+            torch.cat([self.index, other.index]),
         )
 
     def to(self, device: torch.device) -> Part:
@@ -56,7 +63,12 @@ class Part:
         return replace(self, features={key: found.to(device) for key, found in self.features.items()})
 
     def summary(self, name: str, made_with: Mapping[str, str]) -> Summary:
-        """The set as metrics take it, with the record of what it was made with."""
+        """The set as metrics take it, with the record of what it was made with.
+
+        Raises:
+            UsageError: if images came twice.
+        """
+        self._require_distinct(name)
         digest = hashlib.sha256(f"{self.n} {self.content:064x}".encode()).hexdigest()
         return Summary(name, digest, self.features, made_with, notes=self.notes)
 
@@ -76,14 +88,24 @@ class Part:
             for (spec, tap), found in self.features.items()
             if found.sample is not None
         ]
-        return {"n": self.n, "content": f"{self.content:x}", "notes": dict(self.notes), "features": features}
+        return {
+            "n": self.n,
+            "content": f"{self.content:x}",
+            "notes": dict(self.notes),
+            "index": self.index,
+            "features": features,
+        }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Part:
+    def from_state(cls, state: Mapping[str, Any], requests: Sequence[Request]) -> Part:
         """The inverse of :meth:`state`.
 
+        Args:
+            state: what it gave.
+            requests: whose features it must hold, if it holds images.
+
         Raises:
-            StoreError: if something is missing, or of another kind.
+            StoreError: if something is missing, of another kind, or does not fit the rest.
         """
         try:
             features = {
@@ -94,15 +116,42 @@ class Part:
                 )
                 for one in state["features"]
             }
-            return cls(state["n"], int(state["content"], 16), features, dict(state["notes"]))
-        except (KeyError, TypeError, ValueError) as error:
+            part = cls(state["n"], int(state["content"], 16), features, dict(state["notes"]), state["index"])
+            fits = part._fits({key for request in requests for key in request.keys})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"this is no state of a monitor's images: {error!r}") from error
+        if not fits:
+            raise StoreError(
+                f"this state of a monitor is damaged: its features are not those of the {part.n} images it tells of"
+            )
+        return part
+
+    def _fits(self, keys: Set[tuple[Spec, str]]) -> bool:
+        """Whether the numbers of images are one number, and the features those of the keys."""
+        if self.n == 0:
+            return not self.features
+        return (
+            self.features.keys() == keys
+            and self.index.dtype == torch.int64
+            and self.index.shape in [(0,), (self.n,)]
+            and all(_holds(found, self.n) for found in self.features.values())
+        )
+
+    def _require_distinct(self, name: str) -> None:
+        places, counts = torch.unique(self.index, return_counts=True)
+        if len(repeated := places[counts > 1]):
+            raise UsageError(
+                f"{name} are {self.n:,}, and {len(repeated):,} of their indices came more than once, first "
+                f"{int(repeated[0])}: each image counts once. DistributedSampler repeats some so that all ranks have "
+                "equally many: share them by range(rank, n, world_size) instead, reset(), and feed them anew"
+            )
 
 
 class Stream:
     """Passes images through networks as they come, and keeps what metrics need of them.
 
-    Networks see them in batches of one size, however they come, so that how they come moves nothing.
+    Networks see them in batches of one size, however they come, so that how they come moves nothing. Where one fails,
+    the images that just came are not taken, and may come again.
 
     Args:
         name: what to call the set.
@@ -126,7 +175,8 @@ class Stream:
         self._batch_size = batch_size or default_batch_size(requests)
         self._readings = [_reading(self, request, rows, start or Part()) for request in requests]
         self._seen = replace(start or Part(), features={})
-        self._pending: list[tuple[dict[Resize, Tensor], int]] = []
+        self._pending: list[_Waiting] = []
+        self._whole = True  # not while features are kept, here already and there not yet
 
     def __len__(self) -> int:
         return self._seen.n
@@ -135,33 +185,40 @@ class Stream:
         """Name one image: ``"#17"``."""
         return f"#{index}"
 
-    def add(self, images: Tensor, index: Tensor, floats: FloatRange | None = None) -> None:
+    def add(
+        self, images: Tensor, index: Tensor, floats: FloatRange | None = None, *, told: bool = False
+    ) -> None:
         """Take in some images.
 
         Args:
             images: uint8 or floating point ``[b, c, h, w]`` or ``[b, h, w, c]`` with 1, 3 or 4 channels, on any device.
             index: int64 ``[b]`` on the CPU, their places in the whole set.
             floats: what floating point values mean.
+            told: whether the caller told their places, which are kept then to find those that came twice.
 
         Raises:
             ImagesError: if they are of another type or shape, or floats without a meaning.
             NumericalError: if features are not finite.
+            UsageError: if an error ended a call before while it kept features, or some places were told alone.
         """
         pixels, notes = _pixels(images, floats)
         content = sum(
             _hash(int(place), mark) for place, mark in zip(index, _fingerprints(pixels), strict=True)
         )
-        self._seen += Part(len(pixels), content % _CONTENTS, notes=notes)
-        self._pending += [
-            (self._prepared(image), int(place)) for place, image in zip(index, pixels, strict=True)
-        ]
-        while len(self._pending) >= self._batch_size:
-            self._pass_on()
+        kept = index if told else index[:0]
+        seen = self._seen + Part(len(pixels), content % _CONTENTS, notes=notes, index=kept)
+        came = [(self._prepared(image), int(place)) for place, image in zip(index, pixels, strict=True)]
+        pending = self._pending + came
+        self._pass_on(pending, len(pending) - len(pending) % self._batch_size, seen)
 
     def part(self) -> Part:
-        """What is known of the images so far; more may come."""
-        while self._pending:
-            self._pass_on()
+        """What is known of the images so far; more may come.
+
+        Raises:
+            NumericalError: if features are not finite.
+            UsageError: if an error ended a call before while it kept features.
+        """
+        self._pass_on(self._pending, len(self._pending), self._seen)
         if not self._seen.n:
             return Part()
         features = {key: found for reading in self._readings for key, found in reading.finish().items()}
@@ -175,11 +232,27 @@ class Stream:
             prepared[one] = resize.prepare(array, one.size, one.kernel, one.fit, one.scaled)
         return prepared
 
-    def _pass_on(self) -> None:
-        batch, self._pending = self._pending[: self._batch_size], self._pending[self._batch_size :]
-        index = torch.tensor([place for _, place in batch])
-        for reading in self._readings:
-            reading.add([image for image, _ in batch], index)
+    def _pass_on(self, pending: list[_Waiting], count: int, seen: Part) -> None:
+        """Pass the first of the images that wait through the networks. Before the last has passed, nothing changes."""
+        if not self._whole:
+            raise UsageError(
+                f"an error ended the feeding of {self.name} midway, and some are kept in part: reset(), or "
+                "reset(real=True) for a reference, and feed them anew"
+            )
+        features = [
+            self._features(pending[start : start + self._batch_size])
+            for start in range(0, count, self._batch_size)
+        ]
+        self._whole = False
+        for index, by_reading in features:
+            for reading, found in zip(self._readings, by_reading, strict=True):
+                reading.keep(found, index)
+        self._pending, self._seen = pending[count:], seen
+        self._whole = True
+
+    def _features(self, batch: list[_Waiting]) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        images, places = zip(*batch, strict=True)
+        return torch.tensor(places), [reading.features(images) for reading in self._readings]
 
 
 def _reading(stream: Stream, request: Request, rows: int | None, start: Part) -> Reading:
@@ -191,6 +264,19 @@ def _reading(stream: Stream, request: Request, rows: int | None, start: Part) ->
         return Gather(stream, SampleStream(rows, found.sample), found.moments)
 
     return Reading(request, {tap: gather(tap) for tap in request.taps})
+
+
+def _holds(found: Features, n: int) -> bool:
+    """Whether features are whole, and those of n images."""
+    moments, sample = found.moments, found.sample
+    assert sample is not None  # a stream keeps one, be it empty
+    kept = n if sample.limit is None else min(n, sample.limit)
+    return (
+        moments.n == n
+        and moments.scatter.shape == (moments.dim, moments.dim)
+        and sample.rows.shape == (kept, moments.dim)
+        and sample.index.shape == (kept,)
+    )
 
 
 def _pixels(images: Tensor, floats: FloatRange | None) -> tuple[Tensor, dict[str, int]]:

@@ -240,12 +240,19 @@ class Reading:
         self._gathers = gathers
 
     def add(self, prepared: Sequence[Mapping[Resize, Tensor]], index: Tensor) -> None:
-        """Pass images, as :func:`gen_eval.resize.prepare` left them, through the network together."""
+        """Pass images through the network together, and keep their features."""
+        self.keep(self.features(prepared), index)
+
+    def features(self, prepared: Sequence[Mapping[Resize, Tensor]]) -> dict[str, Tensor]:
+        """What the network says of images, as :func:`gen_eval.resize.prepare` left them: ``[b, d]`` by tap."""
         wanted = self._extractor.resize
         batch = resize.finish(
             [image[wanted] for image in prepared], wanted.size, wanted.kernel, self._extractor.device
         )
-        features = self._extractor(batch, tuple(self._gathers))
+        return self._extractor(batch, tuple(self._gathers))
+
+    def keep(self, features: Mapping[str, Tensor], index: Tensor) -> None:
+        """Take in the features, ``[b, d]`` by tap, of images ``index``."""
         for tap, gather in self._gathers.items():
             gather.add(features[tap], index)
 

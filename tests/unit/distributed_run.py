@@ -35,11 +35,14 @@ def fed(case, rank, world):
     timeout = TIMEOUT if case.startswith("only") or case == "killed" else PATIENT
     monitor = Monitor(MEASURES, timeout=timeout, rows=30 if case == "bounded" else None)
     index = torch.arange(len(FAKE))
-    share = {"uneven": (index < 80) == (rank == 0), "empty": index >= (0 if rank == 0 else len(index))}.get(
-        case, index % world == rank
-    )
+    share = {
+        "uneven": (index < 80) == (rank == 0),
+        "empty": index >= (0 if rank == 0 else len(index)),
+        "repeated": ((index < 80) == (rank == 0)) | (index == 7),
+    }.get(case, index % world == rank)
+    told = case in ("uneven", "empty", "repeated") or (case == "told" and rank == 0)
     for part in index[share].split(17):
-        monitor.update(FAKE[part], index=part if case in ("uneven", "empty") else None)
+        monitor.update(FAKE[part], index=part if told else None)
     for part in torch.arange(rank, len(REAL), world).split(29):
         monitor.update(REAL[part], real=True)
     return monitor

@@ -94,6 +94,17 @@ def test_what_does_not_compare_is_refused():
         compare(result_of(), result_of(error=None))
     with pytest.raises(UsageError, match="slope of fid has no standard error"):
         compare(result_of(), result_of(), "slope")
+    for value, error in ((math.nan, 0.3), (math.inf, 0.3), (10.0, math.nan)):
+        for pair in (
+            (result_of(value, error), result_of(digest="cc")),
+            (result_of(), result_of(value, error, digest="cc")),
+        ):
+            with pytest.raises(
+                UsageError, match=f"frechet of fid is {value:g} ± {error:g}, which compares with"
+            ):
+                compare(*pair)
+    with pytest.raises(UsageError, match=r"found a list: expected one Result.*results\[0\]"):
+        compare(result_of(), [result_of()])
     for alpha in (0, 1, math.nan):
         with pytest.raises(UsageError, match="alpha"):
             compare(result_of(), result_of()).verdict(alpha)

@@ -58,10 +58,16 @@ def torchrun(folder, case):
     )
 
 
+REFUSED = {
+    "repeated": "are 102, and 1 of their indices came more than once, first 7: ",
+    "told": "either all batches of a set come with index=, on every rank, or none",
+}
+
+
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     """What each of two ranks found, one case after the other."""
-    return run(tmp_path_factory.mktemp("ranks"), "turns", "bounded", "uneven", "empty", "terms")
+    return run(tmp_path_factory.mktemp("ranks"), "turns", "bounded", "uneven", "empty", "terms", *REFUSED)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +97,13 @@ def test_ranks_on_different_terms_are_refused(together):
     for found in together:
         assert found["terms"]["error"] == "IncomparableError"
         assert "pil-bicubic" in found["terms"]["message"]
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_ranks_have_twice_or_share_in_two_ways_is_refused(case, together):
+    for found in together:
+        assert found[case]["error"] == "UsageError"
+        assert REFUSED[case] in found[case]["message"]
 
 
 @pytest.mark.parametrize("present", [0, 1])

@@ -7,12 +7,12 @@ import io
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DistributedSampler
 
 from gen_eval.errors import (
     ImagesError,
     IncomparableError,
     NumericalError,
-    StoreError,
     UnknownName,
     UsageError,
 )
@@ -231,11 +231,6 @@ def test_a_state_on_other_terms_is_refused_and_the_term_named(term, fake, real):
     with pytest.raises(IncomparableError, match=f"different terms:\n  {term}: ") as caught:
         Monitor(reference=real, **OTHERS[term]).load_state_dict(state)
     assert len(str(caught.value).splitlines()) == 3
-    with pytest.raises(StoreError, match="found None"):
-        Monitor("frechet:pixels", reference=real).load_state_dict({})
-    del state["generated"]["content"]
-    with pytest.raises(StoreError, match="content"):
-        Monitor("frechet:pixels", reference=real).load_state_dict(state)
 
 
 def test_offloaded_networks_come_back_when_images_do(fake, real, expected_of_folder):
@@ -278,10 +273,36 @@ def test_which_rows_a_sample_holds_depends_on_the_indices_alone(rows, fake, real
     assert found[0].sets["generated"].digest == in_order[0].sets["generated"].digest
     other = feed(Monitor(measures, reference=real, rows=rows), tensor(fake).flip(0)).compute()
     assert other[0].sets["generated"].digest != found[0].sets["generated"].digest
-    with pytest.raises(UsageError, match="all batches of a set come with index=, or none"):
+    with pytest.raises(UsageError, match="all batches of a set come with index=, on every rank, or none"):
         monitor.update(tensor(fake))
     with pytest.raises(UsageError, match=r"int64 \[230\], found torch.int64 \[3\]"):
         monitor.update(tensor(fake), index=torch.arange(3))
+    with pytest.raises(UsageError, match=r"a tensor int64 \[230\], found list"):
+        monitor.update(tensor(fake), index=list(range(230)))
+    with pytest.raises(UsageError, match="counts images from 0, found -1"):
+        monitor.update(tensor(fake), index=torch.arange(230) - 1)
+    assert_same(monitor.compute(), found)  # nothing of what was refused is left
+
+
+@pytest.mark.parametrize("rows", [None, 0])
+def test_images_that_come_twice_by_their_index_are_refused(rows, fake, real):
+    """As where a sampler repeats the first image, so that two ranks have 32 each of 63."""
+    monitor, other = (Monitor("frechet:pixels", reference=real, rows=rows) for _ in range(2))
+    for rank in (0, 1):
+        index = torch.tensor([*DistributedSampler(range(63), num_replicas=2, rank=rank, shuffle=False)])
+        monitor.update(tensor(fake)[index], index=index)
+    other.load_state_dict(saved(monitor.state_dict()))
+    for each in (monitor, other):
+        with pytest.raises(UsageError, match="are 64, and 1 of their indices.*first 0: .*DistributedSampler"):
+            each.compute()
+
+
+def test_an_index_that_the_caller_changes_afterwards_is_kept_as_it_was(fake, real):
+    monitor, index = Monitor("frechet:pixels", reference=real), torch.arange(10)
+    for start in range(0, 230, 10):
+        monitor.update(tensor(fake[start : start + 10]), index=index)
+        index += 10
+    assert_same(monitor.compute(), evaluate("frechet:pixels", generated=fake, reference=real))
 
 
 # --- Refusals, before the first image

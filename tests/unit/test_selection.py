@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import pytest
 import torch
 
-from gen_eval.errors import IncomparableError, UsageError
+from gen_eval.errors import IncomparableError, StoreError, UsageError
+from gen_eval.evaluation import evaluate
 from gen_eval.results import Result, SetInfo
 from gen_eval.selection import Best
 from gen_eval.spec import Resize, Spec
@@ -81,6 +83,73 @@ def test_what_is_kept_is_what_was_better():
     assert best.label == "better"
 
 
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(math.nan, ERROR), (math.inf, ERROR), (-math.inf, ERROR), (1.0, math.nan), (20.0, math.nan)],
+)
+def test_a_checkpoint_that_is_no_number_is_never_the_best_and_ends_no_training(value, error):
+    best = Best(patience=3)
+    assert not best.update(result_of(value, error=error), "diverged from the start")
+    assert (best.result, best.label, best.waited, best.last) == (None, None, 1, None)
+    assert best.update(result_of(10.0), "first")
+    assert not best.update(result_of(9.9), "not told apart")
+    assert not best.update(result_of(value, error=error), "diverged")
+    assert (best.label, best.waited, best.last) == ("first", 2, None)
+    with pytest.raises(IncomparableError, match="generated n"):
+        best.update(result_of(value, error=error, n=99))
+    assert best.update(result_of(5.0), "better")
+    for _ in range(3):
+        best.update(result_of(value, error=error))
+    assert best.stop
+    assert best.label == "better"
+
+
+def measured(seed, n=60):
+    """A result whose reference can be paired, as an evaluation gives it."""
+    images = torch.randint(
+        256, (n, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+    return evaluate("frechet:pixels", generated=images.clamp(max=255 - 10 * seed), reference=REFERENCE)[0]
+
+
+REFERENCE = torch.randint(200, (60, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(99))
+
+
+@pytest.mark.parametrize("saved_after", [0, 1, 2, 4])
+def test_a_state_goes_on_to_the_last_bit(saved_after):
+    results = [measured(seed) for seed in range(5)]
+    best, other = Best(patience=3), Best(patience=3)
+    for step, result in enumerate(results[:saved_after]):
+        best.update(result, step)
+    file = io.BytesIO()
+    torch.save(best.state_dict(), file)
+    file.seek(0)
+    other.update(results[-1], "replaced")
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert other == best
+    for step, result in enumerate(results[saved_after:], saved_after):
+        assert other.update(result, step) == best.update(result, step)
+        assert other == best
+    assert best.last.paired == ("reference",)
+    assert str(other.result.worst(3)) == str(best.result.worst(3))
+
+
+def test_a_state_that_is_none_is_refused_and_changes_nothing():
+    best = Best()
+    best.update(result_of(1.0), "kept")
+    state = best.state_dict()
+    for wrong in (None, {}, {"format": "gen_eval monitor 1"}):
+        with pytest.raises(StoreError, match="expected a state in the format 'gen_eval best 1', found"):
+            best.load_state_dict(wrong)
+    for name in ("result", "label", "waited", "last"):
+        with pytest.raises(StoreError, match=f"damaged: KeyError\\('{name}'\\)"):
+            best.load_state_dict({key: state[key] for key in state if key != name})
+    for damage in ({"last": {"p": 1}}, {"result": {"values": {}}}, {"result": 3}):
+        with pytest.raises(StoreError):
+            best.load_state_dict({**state, "waited": 7, **damage})
+    assert (best.label, best.waited, best.result.value) == ("kept", 0, 1.0)
+
+
 def test_what_makes_no_sense_is_refused():
     for alpha in (0, 1, math.nan):
         with pytest.raises(UsageError, match="alpha"):
@@ -90,7 +159,9 @@ def test_what_makes_no_sense_is_refused():
     best = Best()
     with pytest.raises(UsageError, match="no standard error"):
         best.update(result_of(1.0, error=None))
-    assert best.result is None
+    with pytest.raises(UsageError, match=r"found a list: expected one Result"):
+        best.update([result_of(1.0)])
+    assert (best.result, best.waited) == (None, 0)
     best.update(result_of(1.0))
     with pytest.raises(IncomparableError, match="generated n: 99 against 100"):
         best.update(result_of(1.0, n=99))
