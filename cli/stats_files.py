@@ -14,6 +14,7 @@ from gen_eval.errors import UsageError
 from .options import measures_option, terms_options
 
 if TYPE_CHECKING:
+    from gen_eval.spec import Spec
     from gen_eval.summary import Summary
 
 _OUT = click.option(
@@ -134,21 +135,36 @@ def show(file: Path, as_json: bool) -> None:
 @click.option(
     "--images", metavar="SET", help="Images to put beside the statistics, as the format adm has them."
 )
+@click.option(
+    "--other-terms",
+    is_flag=True,
+    help="Write statistics of ours even for a tool that measures on other terms, with a warning.",
+)
 @measures_option(
     "A measure that another tool's statistics are claimed to serve, when they become ours.", "fid"
 )
 @terms_options
 def convert(
-    file: Path, out: Path, form: str | None, n: int | None, only: str | None, images: str | None, **claim: Any
+    file: Path,
+    out: Path,
+    form: str | None,
+    n: int | None,
+    only: str | None,
+    images: str | None,
+    other_terms: bool,
+    **claim: Any,
 ) -> None:
     """Write the statistics in IN for another tool, or those of another tool as ours.
 
     IN is a file, or a name whose statistics ship, such as cifar10:train.
 
-    Files of other tools say nothing of their terms. Those that become ours are marked as claimed: --protocol and
-    --measure say what you claim of them.
+    Files of other tools say nothing of their terms. Ours are written for a tool that measures on the same terms: for
+    pytorch-fid those of `geneval stats --protocol pytorch-fid`. Those that become ours are marked as claimed:
+    --protocol and --measure say what you claim of them.
     """
-    from gen_eval import foreign, sealed, store
+    from gen_eval import exporting, foreign, sealed, store
+
+    from .console import warn
 
     form = form or _form_of(out)
     ours = file.suffix == sealed.EXTENSION
@@ -163,11 +179,18 @@ def convert(
     foreign.require_name(out, form)
     pixels = _read_images(images, claim["offline"]) if images else None
     if ours:
-        store.export(store.load(file), out, form, only=only, images=pixels)
+        summary = store.load(file)
+        exporting.export(summary, out, form, only=only, images=pixels, other_terms=other_terms)
+        chosen = exporting.choose(summary, form, only)
+        if lines := exporting.differences(chosen, form):
+            warn(f"{out} cannot say that it was not measured as {form} measures: {'; '.join(lines)}")
+        count, told = _count(summary), [_terms(spec, tap) for spec, tap in chosen]
     else:
-        held = [each.counted(n) for each in foreign.read(file).held]
-        foreign.write(out, form, foreign.choose(held, only), pixels)
-    click.echo(f"{out}  {form}")
+        held = foreign.choose([each.counted(n) for each in foreign.read(file).held], only)
+        foreign.write(out, form, held, pixels)
+        warn(f"{file} does not say what it was measured with, nor whether that is as {form} measures")
+        count, told = _spell_count(held[0].features.n), [str(each) for each in held]
+    click.echo("  ".join((str(out), form, count, "; ".join(told))))
 
 
 def _require_ours(file: Path) -> None:
@@ -244,9 +267,16 @@ def _read_images(source: str, offline: bool | None) -> Any:
 
 
 def _count(summary: Summary) -> str:
-    n = next(iter(summary.features.values())).n
-    count = "unknown n" if n is None else f"{n:,} images"
+    count = _spell_count(next(iter(summary.features.values())).n)
     return f"{count} ({summary.part})" if summary.part else count
+
+
+def _spell_count(n: int | None) -> str:
+    return "unknown n" if n is None else f"{n:,} images"
+
+
+def _terms(spec: Spec, tap: str) -> str:
+    return f"{spec.name} {tap}, {spec.resize}, {spec.normalize}, {spec.precision}"
 
 
 def _lines(described: dict[str, Any]) -> list[tuple[str, str]]:
@@ -281,9 +311,8 @@ def _feature_lines(each: dict[str, Any]) -> list[tuple[str, str]]:
         resize = _resize(spec["resize"])
         lines[0] = ("features", f"{network}, weights {spec['weights']}, terms {spec['digest']}")
         lines.append(("", f"{resize}, {spec['normalize']}, {spec['precision']}"))
-    n = "unknown n" if each["n"] is None else f"{each['n']:,} images"
     trace = "unknown" if each["trace"] is None else f"{each['trace']:.6g}"
-    lines.append(("", f"{n}, {each['rows']:,} rows of {each['dim']:,} dimensions"))
+    lines.append(("", f"{_spell_count(each['n'])}, {each['rows']:,} rows of {each['dim']:,} dimensions"))
     lines.append(("", f"norm of the mean {each['mean_norm']:.6g}, trace of the covariance {trace}"))
     return lines
 
