@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from gen_eval.errors import UsageError
 
@@ -21,6 +22,9 @@ _OUT = click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write."
 )
 _OURS = "gen_eval"
+# Options of `convert`: what is claimed of statistics that become ours, and of files for other tools.
+_CLAIMS = ("measures", "protocol", "weights", "precision", "device")
+_OF_FILES = ("only", "images", "other_terms")
 _READ = 64  # images that are read at a time
 
 
@@ -70,6 +74,7 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
     from gen_eval import merging, store
 
     store.require_name(out)
+    _require_another(out, *files)
     for file in files:
         _require_ours(file)
     merged = merging.merge([store.load(file) for file in files])
@@ -92,8 +97,7 @@ def compact(file: Path, out: Path, rows: int | None) -> None:
 
     store.require_name(out)
     _require_ours(file)
-    if out.exists() and out.samefile(file):
-        raise UsageError(f"{out} is what is read: what is lost could not be had back; name another file")
+    _require_another(out, file)
     summary = store.load(file).cut(rows)
     store.save(summary, out, rounded=True)
     sizes = " of ".join(f"{path.stat().st_size / 1e6:.1f}" for path in (out, file))
@@ -168,6 +172,8 @@ def convert(
 
     form = form or _form_of(out)
     ours = file.suffix == sealed.EXTENSION
+    _require_another(out, file)
+    _require_meaning(ours, form == _OURS)
     if form == _OURS:
         if ours:
             raise UsageError(f"{file} is ours already: copy it, or name another format with --to")
@@ -191,6 +197,34 @@ def convert(
         warn(f"{file} does not say what it was measured with, nor whether that is as {form} measures")
         count, told = _spell_count(held[0].features.n), [str(each) for each in held]
     click.echo("  ".join((str(out), form, count, "; ".join(told))))
+
+
+def _require_another(out: Path, *files: Path) -> None:
+    if any(out.exists() and file.exists() and out.samefile(file) for file in files):
+        raise UsageError(f"{out} is what is read, and could not be had back: name another file with -o")
+
+
+def _require_meaning(from_ours: bool, to_ours: bool) -> None:
+    """Refuse options of :func:`convert` that would say nothing of statistics that go this way.
+
+    Raises:
+        click.UsageError: names them.
+    """
+    names: tuple[str, ...]
+    if to_ours:
+        names, why = _OF_FILES, "where statistics become ours"
+    elif from_ours:
+        names, why = ("n", *_CLAIMS), "of statistics of ours, which say what they are of"
+    else:
+        names, why = ("other_terms", *_CLAIMS), "where statistics of one tool become another's"
+    context = click.get_current_context()
+    given = [
+        max(option.opts, key=len)
+        for option in context.command.params
+        if option.name in names and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)} would say nothing {why}: leave it out", context)
 
 
 def _require_ours(file: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gen_eval import foreign, terms
-from gen_eval.errors import IncomparableError
+from gen_eval.errors import IncomparableError, UsageError
 from gen_eval.foreign import Held
 from gen_eval.protocols import PROTOCOLS, Protocol
 from gen_eval.spec import Spec
@@ -37,11 +37,16 @@ def export(
 
     Raises:
         UnknownName: if there is no such format, or no such features.
-        UsageError: if the format does not take them.
+        UsageError: if the format does not take them, or they are of a part of a set, which its files cannot say.
         IncomparableError: if they are on other terms than the tool's; names those that differ.
         StoreError: if the file cannot be written.
     """
     foreign.require_name(path, form)
+    if summary.part:
+        raise UsageError(
+            f"{summary.name} is measured in part ({summary.part}), and a file of {form} would pass it for the whole: "
+            "join all parts first, with `geneval stats merge`"
+        )
     chosen = choose(summary, form, only)
     if not other_terms and (lines := differences(chosen, form)):
         raise IncomparableError(
