@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from gen_eval.comparison import Comparison
     from gen_eval.results import Result
 
-REFUSED = 2  # the exit code
+INCOMPLETE = 2  # the exit code where a measure was not compared
 
 
 @dataclass
 class _Report:
-    """What was found: rows of a label, a comparison and its p-value corrected for their number."""
+    """What was found: the measures compared, and rows of a label, a comparison and its p-value corrected for all."""
 
+    compared: set[str] = field(default_factory=set)
     rows: list[tuple[str, Comparison, float]] = field(default_factory=list)
     untested: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -47,7 +48,8 @@ def compare(a: str, b: str, alpha: float, as_json: bool) -> None:
     Results are matched by measure. Of each value that both have it shows the difference, its standard error, z and
     the p-value, which Holm's method corrects for the number of values. Results on different terms are refused: the
     terms are named, and what to do about them. Ends with 0 where all measures of both were compared, with 2 where
-    one was refused, and with 1 where a file holds no results.
+    one was not (refused, in one file alone, or without a value of known error), and with 1 where a file holds no
+    results.
     """
     if a == b:
         raise click.UsageError(f"A and B are both {a}")
@@ -64,11 +66,11 @@ def compare(a: str, b: str, alpha: float, as_json: bool) -> None:
         click.echo(json.dumps(_to_json(report, {"a": a, "b": b}, alpha, verdict), allow_nan=False))
     else:
         _show(report, {"a": a, "b": b}, verdict)
-    if report.refused:
-        for text in report.refused.values():
-            click.secho("refused: ", fg="red", bold=True, err=True, nl=False)
-            click.echo(text, err=True)
-        click.get_current_context().exit(REFUSED)
+    for text in report.refused.values():
+        click.secho("refused: ", fg="red", bold=True, err=True, nl=False)
+        click.echo(text, err=True)
+    if report.compared != set().union(*results.values()):
+        click.get_current_context().exit(INCOMPLETE)
 
 
 def _by_measure(name: str) -> dict[str, Result]:
@@ -110,9 +112,12 @@ def _compare(a: Mapping[str, Result], b: Mapping[str, Result]) -> _Report:
                 label = f"{value} of {name}"  # the precision of `prdc` beside that of `pr`
             if all(_tells_error(each, value) for each in (one, other)):
                 found.append((label, compare(one, other, value)))
+                report.compared.add(name)
             else:
+                numbers = [each.values[value] for each in (one, other)]
+                reason = "no standard error" if all(map(math.isfinite, numbers)) else "not each value"
                 report.untested[label] = (
-                    f"{one.values[value]:.6g} against {other.values[value]:.6g}, of which no standard error is known"
+                    f"{numbers[0]:.6g} against {numbers[1]:.6g}, of which {reason} is known"
                 )
     adjusted = holm([each.p_value for _, each in found]) if found else []
     report.rows = [(label, each, float(p)) for (label, each), p in zip(found, adjusted, strict=True)]

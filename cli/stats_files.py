@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from gen_eval.errors import UsageError
 
 from .options import measures_option, terms_options
 
 if TYPE_CHECKING:
+    from gen_eval.spec import Spec
     from gen_eval.summary import Summary
 
 _OUT = click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write."
 )
 _OURS = "gen_eval"
+# Options of `convert`: what is claimed of statistics that become ours, and of files for other tools.
+_CLAIMS = ("measures", "protocol", "weights", "precision", "device")
+_OF_FILES = ("only", "images", "other_terms")
 _READ = 64  # images that are read at a time
 
 
@@ -69,6 +74,7 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
     from gen_eval import merging, store
 
     store.require_name(out)
+    _require_another(out, *files)
     for file in files:
         _require_ours(file)
     merged = merging.merge([store.load(file) for file in files])
@@ -91,8 +97,7 @@ def compact(file: Path, out: Path, rows: int | None) -> None:
 
     store.require_name(out)
     _require_ours(file)
-    if out.exists() and out.samefile(file):
-        raise UsageError(f"{out} is what is read: what is lost could not be had back; name another file")
+    _require_another(out, file)
     summary = store.load(file).cut(rows)
     store.save(summary, out, rounded=True)
     sizes = " of ".join(f"{path.stat().st_size / 1e6:.1f}" for path in (out, file))
@@ -134,24 +139,41 @@ def show(file: Path, as_json: bool) -> None:
 @click.option(
     "--images", metavar="SET", help="Images to put beside the statistics, as the format adm has them."
 )
+@click.option(
+    "--other-terms",
+    is_flag=True,
+    help="Write statistics of ours even for a tool that measures on other terms, with a warning.",
+)
 @measures_option(
     "A measure that another tool's statistics are claimed to serve, when they become ours.", "fid"
 )
 @terms_options
 def convert(
-    file: Path, out: Path, form: str | None, n: int | None, only: str | None, images: str | None, **claim: Any
+    file: Path,
+    out: Path,
+    form: str | None,
+    n: int | None,
+    only: str | None,
+    images: str | None,
+    other_terms: bool,
+    **claim: Any,
 ) -> None:
     """Write the statistics in IN for another tool, or those of another tool as ours.
 
     IN is a file, or a name whose statistics ship, such as cifar10:train.
 
-    Files of other tools say nothing of their terms. Those that become ours are marked as claimed: --protocol and
-    --measure say what you claim of them.
+    Files of other tools say nothing of their terms. Ours are written for a tool that measures on the same terms: for
+    pytorch-fid those of `geneval stats --protocol pytorch-fid`. Those that become ours are marked as claimed:
+    --protocol and --measure say what you claim of them.
     """
-    from gen_eval import foreign, sealed, store
+    from gen_eval import exporting, foreign, sealed, store
+
+    from .console import warn
 
     form = form or _form_of(out)
     ours = file.suffix == sealed.EXTENSION
+    _require_another(out, file)
+    _require_meaning(ours, form == _OURS)
     if form == _OURS:
         if ours:
             raise UsageError(f"{file} is ours already: copy it, or name another format with --to")
@@ -163,11 +185,46 @@ def convert(
     foreign.require_name(out, form)
     pixels = _read_images(images, claim["offline"]) if images else None
     if ours:
-        store.export(store.load(file), out, form, only=only, images=pixels)
+        summary = store.load(file)
+        exporting.export(summary, out, form, only=only, images=pixels, other_terms=other_terms)
+        chosen = exporting.choose(summary, form, only)
+        if lines := exporting.differences(chosen, form):
+            warn(f"{out} cannot say that it was not measured as {form} measures: {'; '.join(lines)}")
+        count, told = _count(summary), [_terms(spec, tap) for spec, tap in chosen]
     else:
-        held = [each.counted(n) for each in foreign.read(file).held]
-        foreign.write(out, form, foreign.choose(held, only), pixels)
-    click.echo(f"{out}  {form}")
+        held = foreign.choose([each.counted(n) for each in foreign.read(file).held], only)
+        foreign.write(out, form, held, pixels)
+        warn(f"{file} does not say what it was measured with, nor whether that is as {form} measures")
+        count, told = _spell_count(held[0].features.n), [str(each) for each in held]
+    click.echo("  ".join((str(out), form, count, "; ".join(told))))
+
+
+def _require_another(out: Path, *files: Path) -> None:
+    if any(out.exists() and file.exists() and out.samefile(file) for file in files):
+        raise UsageError(f"{out} is what is read, and could not be had back: name another file with -o")
+
+
+def _require_meaning(from_ours: bool, to_ours: bool) -> None:
+    """Refuse options of :func:`convert` that would say nothing of statistics that go this way.
+
+    Raises:
+        click.UsageError: names them.
+    """
+    names: tuple[str, ...]
+    if to_ours:
+        names, why = _OF_FILES, "where statistics become ours"
+    elif from_ours:
+        names, why = ("n", *_CLAIMS), "of statistics of ours, which say what they are of"
+    else:
+        names, why = ("other_terms", *_CLAIMS), "where statistics of one tool become another's"
+    context = click.get_current_context()
+    given = [
+        max(option.opts, key=len)
+        for option in context.command.params
+        if option.name in names and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)} would say nothing {why}: leave it out", context)
 
 
 def _require_ours(file: Path) -> None:
@@ -244,9 +301,16 @@ def _read_images(source: str, offline: bool | None) -> Any:
 
 
 def _count(summary: Summary) -> str:
-    n = next(iter(summary.features.values())).n
-    count = "unknown n" if n is None else f"{n:,} images"
+    count = _spell_count(next(iter(summary.features.values())).n)
     return f"{count} ({summary.part})" if summary.part else count
+
+
+def _spell_count(n: int | None) -> str:
+    return "unknown n" if n is None else f"{n:,} images"
+
+
+def _terms(spec: Spec, tap: str) -> str:
+    return f"{spec.name} {tap}, {spec.resize}, {spec.normalize}, {spec.precision}"
 
 
 def _lines(described: dict[str, Any]) -> list[tuple[str, str]]:
@@ -281,9 +345,8 @@ def _feature_lines(each: dict[str, Any]) -> list[tuple[str, str]]:
         resize = _resize(spec["resize"])
         lines[0] = ("features", f"{network}, weights {spec['weights']}, terms {spec['digest']}")
         lines.append(("", f"{resize}, {spec['normalize']}, {spec['precision']}"))
-    n = "unknown n" if each["n"] is None else f"{each['n']:,} images"
     trace = "unknown" if each["trace"] is None else f"{each['trace']:.6g}"
-    lines.append(("", f"{n}, {each['rows']:,} rows of {each['dim']:,} dimensions"))
+    lines.append(("", f"{_spell_count(each['n'])}, {each['rows']:,} rows of {each['dim']:,} dimensions"))
     lines.append(("", f"norm of the mean {each['mean_norm']:.6g}, trace of the covariance {trace}"))
     return lines
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from gen_eval.errors import IncomparableError, StoreError
+from gen_eval.result_terms import require_result
 from gen_eval.spec import Spec
 
 _ROUTES = ("method", "engine")
@@ -171,21 +172,19 @@ class Result:
         Raises:
             StoreError: if it is no result.
         """
-        try:
-            spec = {name: term for name, term in data["spec"].items() if name != "digest"}
-            return cls(
-                spec=Spec.from_json(spec),
-                params={name: _tuple(value) for name, value in data["params"].items()},
-                sets={role: SetInfo(**info) for role, info in data["sets"].items()},
-                values=_numbers(data["values"]),
-                errors=_numbers(data["errors"]),
-                biases=_numbers(data["biases"]),
-                seconds=float(data["seconds"]),
-                heldout=cls.from_json(data["heldout"]) if data["heldout"] else None,
-                **{name: data[name] for name in _PLAIN},
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StoreError(f"not a result of gen_eval: {error!r}") from error
+        require_result(data)
+        spec = {name: term for name, term in data["spec"].items() if name != "digest"}
+        return cls(
+            spec=Spec.from_json(spec),
+            params={name: _tuple(value) for name, value in data["params"].items()},
+            sets={role: SetInfo(**info) for role, info in data["sets"].items()},
+            values=_numbers(data["values"]),
+            errors=_numbers(data["errors"]),
+            biases=_numbers(data["biases"]),
+            seconds=float(data["seconds"]),
+            heldout=cls.from_json(data["heldout"]) if data["heldout"] else None,
+            **{name: data[name] for name in _PLAIN},
+        )
 
     def json_line(self) -> str:
         """One line of JSON; numbers that are none, or infinite, are null."""
@@ -197,28 +196,40 @@ _PLAIN = ("measure", "metric", "version", "better", "protocol", "tap", "warnings
 
 
 def read_results(lines: Iterable[str], name: str) -> list[Result]:
-    """Results from their JSON lines, as ``geneval evaluate --json`` prints them.
+    """Results from their JSON lines, as ``geneval evaluate --json`` prints them, or from what others make of these.
 
     Args:
-        lines: of the file; empty ones are passed over.
+        lines: of the file. An object may take several, and several objects may stand in a list.
         name: what the file is called, for messages.
 
     Raises:
-        StoreError: if a line is no result, or there is none.
+        StoreError: if something is no result, or there is none.
     """
-    results = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    text = "\n".join(line.rstrip("\r\n") for line in lines).removeprefix("\ufeff")
+    found: list[Result] = []
+    decoder, at = json.JSONDecoder(), _after_space(text, 0)
+    while at < len(text):
         try:
-            results.append(Result.from_json(json.loads(line)))
-        except (json.JSONDecodeError, StoreError) as error:
-            raise StoreError(
-                f"{name}, line {number}: {error}. Expected what `geneval evaluate --json` prints, one object a line"
-            ) from error
-    if not results:
+            value, end = decoder.raw_decode(text, at)
+            found += map(Result.from_json, value if isinstance(value, list) else [value])
+        except json.JSONDecodeError as error:
+            raise _no_result(name, error.lineno, error.msg) from error
+        except StoreError as error:
+            raise _no_result(name, text.count("\n", 0, at) + 1, str(error)) from error
+        at = _after_space(text, end)
+    if not found:
         raise StoreError(f"{name} holds no result: expected what `geneval evaluate --json` prints")
-    return results
+    return found
+
+
+def _after_space(text: str, at: int) -> int:
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
+
+
+def _no_result(name: str, line: int, reason: str) -> StoreError:
+    return StoreError(f"{name}, line {line}: {reason}. Expected what `geneval evaluate --json` prints")
 
 
 def _numbers(values: Mapping[str, float | None]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gen_eval import compact, foreign, sealed
 from gen_eval.errors import StoreError
-from gen_eval.foreign import File, Held
+from gen_eval.foreign import File
 from gen_eval.sealed import EXTENSION
 from gen_eval.spec import Spec
 from gen_eval.stats import Features, Moments, Sample
@@ -147,28 +147,6 @@ def adopt(file: Path | File, spec: Spec, tap: str, *, dim: int, n: int | None = 
         notes={beside: file.images} if file.images else {},
         claimed=True,
     )
-
-
-def export(summary: Summary, path: Path, form: str, *, only: str | None = None, images: Any = None) -> None:
-    """Write a summary for another tool. The file appears whole or not at all.
-
-    Args:
-        summary: what is written.
-        path: where.
-        form: a name in :data:`gen_eval.foreign.FORMATS`.
-        only: of several features, those of this network and tap, such as ``"inception-2015-12-05 pool"``.
-        images: uint8 ``[n, h, w, 3]``, which some formats hold beside the statistics.
-
-    Raises:
-        UnknownName: if there is no such format, or no such features.
-        UsageError: if the format does not take them.
-        StoreError: if the file cannot be written.
-    """
-    held = [
-        Held(str(spec.resize), features, spec.name, tap)
-        for (spec, tap), features in summary.to(torch.device("cpu")).features.items()
-    ]
-    foreign.write(path, form, foreign.choose(held, only), images)
 
 
 def describe(path: Path) -> dict[str, Any]:

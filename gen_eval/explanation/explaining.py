@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gen_eval import terms
 from gen_eval.errors import UnknownName
 from gen_eval.explanation.meanings import MEANINGS
 from gen_eval.explanation.practices import PRACTICES, Practice
-from gen_eval.extractors.network import NORMALIZATIONS
 from gen_eval.metrics import METRICS, Measure, find_measure
 from gen_eval.protocols import PROTOCOLS, Protocol
 from gen_eval.results import Result
 
 # Parameters that move a number by rounding or by the luck of a draw alone.
 _MINOR = ("mean_dtype", "method", "engine", "seed", "sample", "frequencies")
-# Fingerprints of weights that published numbers were measured with, by network and tap.
-WEIGHTS: Mapping[tuple[str, str], str] = {("inception-2015-12-05", "pool"): "26c97f1670bd222c"}
+# What to do about a term of the features that no --protocol settles.
+_CURES = {"weights": "take the published weights", "precision": "leave --precision out"}
 _LEVEL = 1.96  # standard errors to either side that hold 95 %
 
 
@@ -145,11 +145,6 @@ def _measure(result: Result) -> Measure | None:
 def _gaps(result: Result, measure: Measure, practice: Practice) -> Iterator[Gap]:
     protocol = PROTOCOLS[practice.protocol]
     yield from _setting_gaps(result, measure, protocol)
-    weights = WEIGHTS.get((result.spec.name, result.tap), result.spec.weights)
-    if result.spec.weights != weights:
-        yield Gap("weights", result.spec.weights, weights, "take the published weights")
-    if result.spec.precision != "fp32":
-        yield Gap("precision", result.spec.precision, "fp32", "leave --precision out")
     n = result.sets["generated"].n if "generated" in result.sets else None
     if practice.generated and n != practice.generated:
         yield _of_size("generated images", n, practice.generated, "generate as many")
@@ -175,12 +170,8 @@ def _of_size(term: str, found: int | None, wanted: int, cure: str) -> Gap:
 def _setting_gaps(result: Result, measure: Measure, protocol: Protocol) -> Iterator[Gap]:
     """Settings, not names: two protocols may be one for a measure."""
     cure = f"--protocol {protocol.name}"
-    settings = protocol.preprocessing.get(measure.extractor, {})
-    resize, normalize = settings.get("resize"), settings.get("normalize")
-    if resize and result.spec.resize.kernel != resize:
-        yield Gap("resize", result.spec.resize.kernel, resize, cure)
-    if normalize and result.spec.normalize != str(NORMALIZATIONS.get(normalize, normalize)):
-        yield Gap("pixels", result.spec.normalize, str(NORMALIZATIONS.get(normalize, normalize)), cure)
+    for term, (found, there) in terms.gaps(result.spec, result.tap, measure.extractor, protocol).items():
+        yield Gap(term, found, there, _CURES.get(term, cure))
     wanted = protocol.params_for(measure.metric.name, measure.metric.params)
     for name, value in result.params.items():
         if name in wanted and name not in _MINOR and value != wanted[name]:

@@ -30,6 +30,7 @@ class Format:
         keys: what a file of this format holds, by which it is known.
         read: from the contents to the features in them.
         write: the inverse; ``None`` where the format is only read.
+        protocol: the row of :data:`gen_eval.protocols.PROTOCOLS` that measures as the tool does; of written formats.
         images: what the images beside the statistics are called, if there are any.
     """
 
@@ -38,6 +39,7 @@ class Format:
     keys: tuple[str, ...]
     read: Callable[[Contents], Sequence[Held]]
     write: Callable[[Sequence[Held]], dict[str, Any]] | None = None
+    protocol: str = ""
     images: str = ""
 
 
@@ -159,15 +161,25 @@ FORMATS: dict[str, Format] = {
         ("mu", "sigma", "mu_s", "sigma_s"),
         _read_adm,
         _write_adm,
+        "adm",
         images="arr_0",
     ),
     "pytorch-fid": Format(
-        "pytorch-fid, TTUR, EDM, StudioGAN's moments: mean and covariance",
+        "pytorch-fid, StudioGAN's moments: mean and covariance",
         ".npz",
         ("mu", "sigma"),
         _read_moments,
         _write_moments("float64"),
+        "pytorch-fid",
         images="arr_0",
+    ),
+    "edm": Format(
+        "EDM, TTUR: the same, behind TensorFlow's resize",
+        ".npz",
+        ("mu", "sigma"),
+        _read_moments,
+        _write_moments("float64"),
+        "edm",
     ),
     "clean-fid": Format(
         "clean-fid: the same; it looks for NAME_clean_custom_na.npz in its folder stats",
@@ -175,6 +187,7 @@ FORMATS: dict[str, Format] = {
         ("mu", "sigma"),
         _read_moments,
         _write_moments("float32"),
+        "clean-fid",
     ),
     "clean-fid-kid": Format(
         "clean-fid: feature rows; it looks for NAME_clean_custom_na_kid.npz in its folder stats",
@@ -182,6 +195,7 @@ FORMATS: dict[str, Format] = {
         ("feats",),
         _read_rows("feats"),
         _write_rows("feats"),
+        "clean-fid",
     ),
     "studiogan-feats": Format("StudioGAN: feature rows", ".npz", ("real_feats",), _read_rows("real_feats")),
     "score-sde": Format("score_sde: feature rows", ".npz", ("pool_3",), _read_rows("pool_3")),
@@ -191,6 +205,7 @@ FORMATS: dict[str, Format] = {
         ("mu", "sigma"),
         _read_moments,
         _write_moments("float32"),
+        "torch-fidelity",
     ),
     "torch-fidelity-features": Format(
         "torch-fidelity: feature rows, NAME-inception-v3-compat-features-2048.pt in its cache",
@@ -198,6 +213,7 @@ FORMATS: dict[str, Format] = {
         (ROWS,),
         _read_rows(ROWS),
         _write_rows(ROWS),
+        "torch-fidelity",
     ),
     "stylegan3": Format(
         "StyleGAN2-ADA and StyleGAN3: sums of features and of their products, feature rows, or both",
@@ -211,6 +227,7 @@ FORMATS: dict[str, Format] = {
         ("num_images",),
         _read_edm2,
         _write_edm2,
+        "edm2",
     ),
     "stylegan2": Format("StyleGAN2: mean and covariance", ".pkl", ("mu", "sigma"), _read_moments),
     "ttur-npy": Format(

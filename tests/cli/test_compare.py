@@ -80,7 +80,7 @@ def test_values_without_errors_are_shown_and_not_judged(run, sets, other, measur
     a = measured("a.json", sets.fake, "-m", "realism")
     b = measured("b.json", other, "-m", "realism")
     done = run("compare", a, b)
-    assert done.code == 0
+    assert done.code == 2
     assert "no standard error is known" in done.out
     assert done.out.splitlines()[-1] == "Nothing was compared."
 
@@ -88,7 +88,7 @@ def test_values_without_errors_are_shown_and_not_judged(run, sets, other, measur
 def test_what_one_file_has_alone_is_named(run, sets, other, measured):
     a, b = measured("a.json", sets.fake, "-m", "fid"), measured("b.json", other, "-m", "fid", "-m", "kid")
     done = run("compare", a, b)
-    assert done.code == 0
+    assert done.code == 2
     assert f"only in {b}: kid" in done.out
     assert "(level 0.05 for 1 value)" in done.out
 
@@ -101,6 +101,17 @@ def test_precisions_of_two_measures_are_told_apart(run, sets, other, measured):
     labels = [each["label"] for each in json.loads(done.out)["comparisons"]]
     assert {"precision", "precision of prdc"} <= set(labels)
     assert len(labels) == len(set(labels))
+
+
+def test_a_value_that_is_no_number_is_not_compared(run, sets, other, measured):
+    a, b = (measured(name, fake, "-m", "fid") for name, fake in (("a.json", sets.fake), ("b.json", other)))
+    line = json.loads(a.read_text())
+    a.write_text(json.dumps({**line, "values": {"frechet": None}}))
+    done = run("compare", a, b)
+    assert done.code == 2
+    assert "fid: nan against " in done.out
+    assert "of which not each value is known" in done.out
+    assert done.out.splitlines()[-1] == "Nothing was compared."
 
 
 # --- What does not compare

@@ -72,7 +72,7 @@ def test_names_stand_for_the_files_that_ship(run, ships, tmp_path, no_images):
     assert f"{ships.path}, gen_eval statistics 1" in done.out
     assert "500 images, 20 rows of 192" in done.out
 
-    done = run("stats", "convert", "digits:test", "-o", tmp_path / "theirs.npz")
+    done = run("stats", "convert", "digits:test", "-o", tmp_path / "theirs.npz", "--to", "edm")
     assert done.code == 0, done.err
     features = next(iter(store.load(ships.path).features.values()))
     with np.load(tmp_path / "theirs.npz") as theirs:
@@ -222,7 +222,10 @@ def test_what_is_opened_beside_the_work_stays_offline_too(run, tmp_path, monkeyp
         *("--neighbors", 1, "--neighbors-out", tmp_path / "near.png"),
     )
     assert done.code == 0, done.err
-    done = run("stats", "digits:test", "-o", tmp_path / "ours.safetensors", "--offline")
+    done = run(
+        *("stats", "digits:test", "--protocol", "pytorch-fid", "-o", tmp_path / "ours.safetensors"),
+        "--offline",
+    )
     assert done.code == 0, done.err
     done = run(
         *("stats", "convert", tmp_path / "ours.safetensors", "-o", tmp_path / "both.npz"),

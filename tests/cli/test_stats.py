@@ -224,7 +224,7 @@ def test_show_tells_what_is_in_a_file(run, sets, measured, tmp_path):
     ):
         assert text in done.out
     theirs = tmp_path / "theirs.npz"
-    assert run("stats", "convert", measured, "-o", theirs).code == 0
+    assert run("stats", "convert", measured, "-o", theirs, "--to", "edm").code == 0
     done = run("stats", "show", theirs)
     for text in ("pytorch-fid", "a network that the file does not name (mu, sigma)", "unknown n", "claimed"):
         assert text in done.out
@@ -235,10 +235,12 @@ def test_show_tells_what_is_in_a_file(run, sets, measured, tmp_path):
     assert (done.code, done.out) == (1, "")
 
 
-@pytest.mark.parametrize("name", ["theirs.npz", "theirs.pt"])
-def test_there_and_back_is_the_same_and_claimed(run, sets, measured, tmp_path, name):
+@pytest.mark.parametrize(("name", "form"), [("theirs.npz", "edm"), ("theirs.pt", "torch-fidelity")])
+def test_there_and_back_is_the_same_and_claimed(run, sets, measured, tmp_path, name, form):
     theirs, back = tmp_path / name, tmp_path / "back.safetensors"
-    assert run("stats", "convert", measured, "-o", theirs).code == 0
+    done = run("stats", "convert", measured, "-o", theirs, "--to", form)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{theirs}  {form}  12 images  pixels pool, tf1-bilinear to 8, x, fp32\n"
     done = run("stats", "convert", theirs, "-o", back, "--n", "12")
     assert done.code == 0, done.err
     assert "12 images" in done.out
@@ -248,12 +250,90 @@ def test_there_and_back_is_the_same_and_claimed(run, sets, measured, tmp_path, n
     assert found["sets"]["reference"]["claimed"]
 
 
+def test_the_file_of_a_tool_that_measures_otherwise_is_refused(run, sets, measured, tmp_path):
+    """Where the file cannot say its terms, a number made from it by that tool would be of two measurements."""
+    theirs, anew = tmp_path / "theirs.npz", tmp_path / "anew.safetensors"
+    for options, protocol, resize in (
+        ((), "pytorch-fid", "torch-bilinear"),
+        (("--to", "clean-fid"), "clean-fid", "pil-bicubic"),
+    ):
+        done = run("stats", "convert", measured, "-o", theirs, *options)
+        assert (done.code, done.out) == (1, "")
+        assert f"resize: tf1-bilinear against {resize}" in done.err
+        assert f"`geneval stats {sets.real} --protocol {protocol} -o FILE.safetensors`" in done.err
+        assert not theirs.exists()
+        forced = run("stats", "convert", measured, "-o", theirs, "--other-terms", *options)
+        assert forced.code == 0
+        assert f"resize: tf1-bilinear against {resize}" in forced.err
+        assert run("stats", sets.real, "--protocol", protocol, "-o", anew).code == 0
+        done = run("stats", "convert", anew, "-o", theirs, *options)
+        assert (done.code, done.err) == (0, "")
+        values = [
+            value(run("fid", real, sets.fake, "--protocol", protocol, "--json"))
+            for real in (theirs, sets.real)
+        ]
+        assert values[0] == pytest.approx(values[1], rel=1e-6)
+        theirs.unlink()
+
+
+def test_files_of_other_tools_are_warned_of_where_they_become_anothers(run, measured, tmp_path):
+    assert run("stats", "convert", measured, "-o", tmp_path / "theirs.pt").code == 0
+    done = run("stats", "convert", tmp_path / "theirs.pt", "-o", tmp_path / "theirs.npz")
+    assert done.code == 0
+    assert "theirs.pt does not say what it was measured with" in done.err
+    assert "pytorch-fid  unknown n  features of a network that it does not name" in done.out
+
+
 def test_rows_go_to_a_format_that_takes_them(run, sets, measured, tmp_path):
-    theirs = tmp_path / "theirs_kid.npz"
-    done = run("stats", "convert", measured, "-o", theirs, "--to", "clean-fid-kid")
+    theirs = tmp_path / "theirs.pt"
+    done = run("stats", "convert", measured, "-o", theirs, "--to", "torch-fidelity-features")
     assert done.code == 0, done.err
     values = [json.loads(run("kid", file, sets.fake, "--json").out)["values"] for file in (theirs, measured)]
     assert values[0] == values[1]
+
+
+def test_options_that_would_say_nothing_are_refused(run, measured, tmp_path):
+    theirs, other = tmp_path / "theirs.pt", tmp_path / "other.npz"
+    assert run("stats", "convert", measured, "-o", theirs).code == 0
+    ours = tmp_path / "ours.safetensors"
+    for file, out, options, named in (
+        (measured, other, ("--n", 5, "--protocol", "clean-fid", "-m", "kid"), "--n, --measure, --protocol"),
+        (measured, other, ("--device", "cpu"), "--device would say nothing of statistics of ours"),
+        (theirs, ours, ("--other-terms",), "--other-terms would say nothing where statistics become ours"),
+        (theirs, ours, ("--features", "pixels pool"), "--features"),
+        (theirs, ours, ("--images", "real"), "--images"),
+        (theirs, other, ("-m", "fid", "--other-terms"), "--other-terms, --measure"),
+    ):
+        done = run("stats", "convert", file, "-o", out, *options)
+        assert (done.code, done.out) == (2, "")
+        assert named in done.err
+        assert not out.exists()
+
+
+def test_a_part_is_not_written_as_the_whole(run, tmp_path, parts):
+    done = run("stats", "convert", parts[0], "-o", tmp_path / "part.pt")
+    assert (done.code, done.out) == (1, "")
+    assert "measured in part (images 1 to 4 of 12)" in done.err
+    assert "`geneval stats merge`" in done.err
+    assert not (tmp_path / "part.pt").exists()
+
+
+def test_what_is_read_is_not_written_over(run, measured, parts, tmp_path):
+    theirs = tmp_path / "theirs.pt"
+    assert run("stats", "convert", measured, "-o", theirs).code == 0
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(parts[2])
+    for verb, out, *files in (
+        ("merge", parts[0], *parts),
+        ("merge", link, *parts),
+        ("compact", measured, measured),
+        ("convert", theirs, theirs),
+    ):
+        before = out.read_bytes()
+        done = run("stats", verb, *files, "-o", out)
+        assert (done.code, done.out) == (1, "")
+        assert f"{out} is what is read" in done.err
+        assert out.read_bytes() == before
 
 
 def test_conversions_that_cannot_be_are_refused(run, measured, tmp_path):
@@ -292,8 +372,9 @@ def test_a_file_of_statistics_and_images_is_either(run, sets, tmp_path):
     assert "9 images" in done.out
 
 
-def test_images_are_written_beside_statistics(run, sets, measured, tmp_path):
-    both = tmp_path / "both.npz"
+def test_images_are_written_beside_statistics(run, sets, tmp_path):
+    measured, both = tmp_path / "measured.safetensors", tmp_path / "both.npz"
+    assert run("stats", sets.real, "--protocol", "pytorch-fid", "-o", measured).code == 0
     done = run("stats", "convert", measured, "-o", both, "--images", sets.real)
     assert done.code == 0, done.err
     assert "12 images, which images:" in run("stats", "show", both).out
@@ -347,10 +428,9 @@ def test_compact_statistics_take_less_space_and_say_what_is_lost(run, sets, meas
     assert "12 images, 5 rows" in shown.out
     assert "half precision" in shown.out
     assert small.stat().st_size < measured.stat().st_size
-    for file, out, message in ((measured, measured, "is what is read"), ("x.npz", small, "stats convert")):
-        refused = run("stats", "compact", file, "-o", out)
-        assert refused.code == 1
-        assert message in refused.err
+    refused = run("stats", "compact", "x.npz", "-o", small)
+    assert refused.code == 1
+    assert "stats convert" in refused.err
 
 
 def test_datasets_are_named_where_images_are(run, sets, tmp_path):

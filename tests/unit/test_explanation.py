@@ -7,20 +7,16 @@ import json
 
 import pytest
 
-from gen_eval.errors import FetchError
 from gen_eval.explanation import MEANINGS, PRACTICES, explain, place
-from gen_eval.explanation.explaining import WEIGHTS
-from gen_eval.extractors.inception_weights import WEIGHTS as INCEPTION
-from gen_eval.extractors.inception_weights import fingerprint, read_weights
 from gen_eval.extractors.network import NORMALIZATIONS
-from gen_eval.fetch import fetch
 from gen_eval.metrics import METRICS, find_measure
 from gen_eval.planning import find_measures
 from gen_eval.protocols import PROTOCOLS
 from gen_eval.results import Result, SetInfo
 from gen_eval.spec import Resize, Spec
+from gen_eval.terms import WEIGHTS
 
-TRUNK = "26c97f1670bd222c"
+TRUNK = WEIGHTS["inception-2015-12-05", "pool"]
 NETWORKS = {"inception": "inception-2015-12-05", "vgg16": "torchvision:vgg16"}
 
 
@@ -240,12 +236,3 @@ def test_the_plain_data_is_json():
 def test_numbers_that_are_none_are_null():
     result = result_of(values={"frechet": float("nan")})
     assert json.loads(json.dumps(explain(result).to_json(), allow_nan=False))["numbers"][0]["value"] is None
-
-
-@pytest.mark.network
-def test_the_weights_that_tables_were_measured_with_are_those_that_are_fetched():
-    try:
-        path = fetch(INCEPTION)
-    except FetchError as error:
-        pytest.skip(str(error))
-    assert WEIGHTS["inception-2015-12-05", "pool"] == fingerprint(read_weights(path), head=False) == TRUNK

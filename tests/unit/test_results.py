@@ -244,7 +244,7 @@ def test_a_file_of_lines_is_read_in_its_order():
 
 @pytest.mark.parametrize(
     ("line", "number"),
-    [("no json", 1), ("[]", 1), ("3", 1), ("{}", 1), ('{"measure": "fid"}', 1), ('\n{"spec": 3}', 2)],
+    [("no json", 1), ("[3]", 1), ("3", 1), ("{}", 1), ('{"measure": "fid"}', 1), ('\n{"spec": 3}', 2)],
 )
 def test_lines_that_are_no_results_are_refused_by_their_number(line, number):
     with pytest.raises(StoreError, match=f"a.json, line {number}: .*geneval evaluate --json"):
@@ -259,9 +259,65 @@ def test_a_line_without_one_of_its_terms_is_refused(term):
         Result.from_json(data)
 
 
-def test_a_file_without_results_is_refused():
+@pytest.mark.parametrize("content", ["\n", "[]"])
+def test_a_file_without_results_is_refused(content):
     with pytest.raises(StoreError, match="a.json holds no result"):
-        read_results(["\n"], "a.json")
+        read_results([content], "a.json")
+
+
+def test_what_others_make_of_a_file_is_read_as_the_same():
+    """`jq .` indents, `jq -s .` makes a list, and editors put a mark at the beginning."""
+    objects = [json.loads(result_of(measure=name, seconds=1.0).json_line()) for name in ("fid", "kid")]
+    expected = [result_of(measure=name, seconds=1.0) for name in ("fid", "kid")]
+    indented = "\n".join(json.dumps(each, indent=2) for each in objects)
+    for text in (indented, json.dumps(objects, indent=2), "\ufeff" + "\r\n".join(map(json.dumps, objects))):
+        assert read_results(text.splitlines(keepends=True), "a.json") == expected
+    with pytest.raises(StoreError, match=r"a.json, line 3: Expecting"):
+        read_results(['{"measure": "fid",\n', '"metric":\n', ","], "a.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"measure": 3}, "measure of it is 3, expected a text"),
+        ({"version": "x"}, "version of it is 'x', expected a whole number"),
+        ({"version": True}, "version of it is True"),
+        (
+            {"better": ["frechet"]},
+            "better of it is .*, expected an object whose values are each lower, higher",
+        ),
+        ({"better": {"frechet": "larger"}}, "better of it is"),
+        ({"better": {"kid": "lower"}}, "it lacks the value kid"),
+        ({"params": [1]}, "params of it is .*, expected an object"),
+        ({"sets": []}, "sets of it is"),
+        ({"sets": {"generated": 3}}, "its generated set is 3, expected an object"),
+        ({"sets": {"generated": {"name": "fake"}}}, "its generated set lacks digest"),
+        ({"values": {}}, "it lacks the value frechet"),
+        ({"values": {}, "better": {}}, "it has no value"),
+        ({"values": {"frechet": "12"}}, "values of it is .*, expected .* a number, or null"),
+        ({"errors": {"frechet": -5.0}}, "errors of it is .*, expected .* a number, 0 or more, or null"),
+        ({"warnings": "careful"}, "warnings of it is 'careful', expected a list of texts"),
+        ({"heldout": 3}, "heldout of it is 3"),
+        ({"spec": {"name": "inception"}}, "its spec lacks weights"),
+    ],
+)
+def test_terms_that_no_result_has_are_refused(change, message):
+    data = json.loads(result_of().json_line()) | change
+    with pytest.raises(StoreError, match=f"not a result of gen_eval: {message}"):
+        Result.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("where", "what"), [("sets", "its generated set"), ("spec", "its spec"), ("resize", "its resize")]
+)
+def test_terms_of_a_later_version_are_refused_with_the_version(where, what):
+    data = json.loads(result_of(made_with={"gen_eval": "9.1"}).json_line())
+    parts = {"sets": data["sets"]["generated"], "spec": data["spec"], "resize": data["spec"]["resize"]}
+    parts[where]["dithered"] = 1
+    with pytest.raises(
+        StoreError, match=f"{what} has dithered, which .* knows nothing of: version 9.1 wrote"
+    ):
+        Result.from_json(data)
 
 
 def test_each_term_that_can_differ_has_a_cure(other):
