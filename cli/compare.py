@@ -179,9 +179,7 @@ def _show(report: _Report, names: Mapping[str, str], verdict: str) -> None:
     for label, text in report.untested.items():
         click.echo(f"{label}: {text}")
     for role, name in report.shared.items():
-        click.echo(
-            f"both have the {role} images {name}" + _counted_twice(role, [row[1] for row in report.rows])
-        )
+        click.echo(f"both have the {role} images {name}{_accounted(role, report.rows)}")
     for name, measures in report.only.items():
         if measures:
             click.echo(f"only in {name}: {', '.join(measures)}")
@@ -200,8 +198,11 @@ def _cells(each: Comparison) -> list[str]:
     ]
 
 
-def _counted_twice(role: str, comparisons: Sequence[Comparison]) -> str:
-    """A result file holds nothing of single images, by which the error of what is shared could be paired out."""
-    if any(role in each.shared for each in comparisons):
-        return ": the error counts their sampling twice, which is rather too wide (gen_eval.compare pairs in memory)"
-    return ""
+def _accounted(role: str, rows: Sequence[tuple[str, Comparison, float]]) -> str:
+    """What became of the sampling error of images that stand in both."""
+    paired = [label for label, each, _ in rows if role in each.paired]
+    twice = [label for label, each, _ in rows if role in each.shared]
+    parts = [f"the error of {', '.join(paired)} is without their sampling"] if paired else []
+    if twice:
+        parts.append(f"that of {', '.join(twice)} counts it twice, which is rather too wide")
+    return ": " + "; ".join(parts) if parts else ""

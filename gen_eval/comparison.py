@@ -6,15 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
+from gen_eval.contributions import covariance
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.results import Result, require_comparable
-
-# A covariance of fewer images than this tells nothing.
-_FEWEST_ROWS = 30
-# Contributions that say more than this of the error's square are no first-order parts of it.
-_ROUGHLY_ALL = 1.1
 
 
 @dataclass(frozen=True)
@@ -181,33 +175,9 @@ def _common_roles(a: Result, b: Result, paired: bool) -> list[str]:
 def _covariance(a: Result, b: Result, role: str) -> float | None:
     """Of the two values, by the draw of the set in a role; ``None`` where its images' contributions are unknown."""
     n = a.sets[role].n
-    if n is None or not (_explained(a, role) and _explained(b, role)):
+    if n is None or not all(each.pairable and role in each.contributions for each in (a, b)):
         return None
-    sides = [_in_order(result, role) for result in (a, b)]
-    common = [torch.isin(index, other) for (index, _), (other, _) in (sides, sides[::-1])]
-    x, y = (numbers[kept] for (_, numbers), kept in zip(sides, common, strict=True))
-    return _summed(x, y, n) if len(x) >= min(_FEWEST_ROWS, n) else None
-
-
-def _explained(result: Result, role: str) -> bool:
-    """Whether the contributions are parts of the error, the set's in this role among them."""
-    if role not in result.contributions:
-        return False
-    total = sum(
-        _summed(numbers, numbers, result.sets[each].n or len(numbers))
-        for each, (_, numbers) in result.contributions.items()
-    )
-    return total <= _ROUGHLY_ALL * (result.error or 0.0) ** 2
-
-
-def _summed(x: torch.Tensor, y: torch.Tensor, n: int) -> float:
-    return n / (len(x) - 1) * float((x - x.mean()) @ (y - y.mean()))
-
-
-def _in_order(result: Result, role: str) -> tuple[torch.Tensor, torch.Tensor]:
-    index, numbers = (each.cpu() for each in result.contributions[role])
-    order = index.argsort()
-    return index[order], numbers[order].double()
+    return covariance(a.contributions[role], b.contributions[role], n)
 
 
 def _p_value(difference: float, error: float) -> float:

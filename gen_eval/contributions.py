@@ -24,7 +24,7 @@ _KEPT = 256  # images: a correlation r is then known to (1 - r^2) / 16
 _FEWEST = 30
 # Contributions that say more than this of the error's square are no first-order parts of it.
 _ROUGHLY_ALL = 1.1
-_PACKED = np.dtype([("index", "<i8"), ("contribution", "<f4")])
+_PACKED = np.dtype([("index", "<u4"), ("contribution", "<f4")])
 
 
 def explained(contributions: Contributions, sizes: Mapping[str, int | None], error: float | None) -> bool:

@@ -60,6 +60,7 @@ _RESULT: Mapping[str, _Kind] = {
     ),
     "made_with": _by_name(_TEXT),
     "seconds": _NUMBER,
+    "contributions": replace(_by_name(_TEXT), optional=True),
     "heldout": _or_null(_TERMS),
 }
 _SPEC = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gen_eval.contributions import explained, packed, unpacked
 from gen_eval.errors import IncomparableError, StoreError
 from gen_eval.result_terms import require_result
 from gen_eval.spec import Spec
@@ -122,6 +123,11 @@ class Result:
         """By how much it is expected to exceed that of infinitely many images, where that is known."""
         return self.biases.get(next(iter(self.values)))
 
+    @property
+    def pairable(self) -> bool:
+        """Whether the contributions are parts of the error, so that those of a set that another shares go out of it."""
+        return explained(self.contributions, {role: info.n for role, info in self.sets.items()}, self.error)
+
     def label(self, name: str) -> str:
         """What to call one of the values beside those of other measures: ``fid``, or ``recall:dinov2``."""
         if name in self.better and len(self.better) == 1:
@@ -138,7 +144,8 @@ class Result:
         return [(int(index[i]), float(contribution[i])) for i in order]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the numbers of single images, as plain data."""
+        """Everything as plain data; of the numbers of single images what pairs two results of one reference."""
+        pairable = self.pairable
         return {
             "measure": self.measure,
             "value": self.value,
@@ -159,12 +166,17 @@ class Result:
             "cite": self.cite,
             "made_with": dict(self.made_with),
             "seconds": round(self.seconds, 3),
+            "contributions": {
+                role: packed(*each)
+                for role, each in self.contributions.items()
+                if pairable and role != "generated"
+            },
             "heldout": self.heldout and self.heldout.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Result:
-        """The inverse of :meth:`to_json`, but for the numbers of single images, which do not go along.
+        """The inverse of :meth:`to_json`, but for the numbers of single images that do not go along.
 
         Args:
             data: what it gave; what others added to it is left aside. A number that is null is none, NaN.
@@ -173,6 +185,10 @@ class Result:
             StoreError: if it is no result.
         """
         require_result(data)
+        try:
+            contributions = {role: unpacked(text) for role, text in data.get("contributions", {}).items()}
+        except ValueError as error:
+            raise StoreError(f"not a result of gen_eval: its contributions are damaged: {error}") from error
         spec = {name: term for name, term in data["spec"].items() if name != "digest"}
         return cls(
             spec=Spec.from_json(spec),
@@ -181,7 +197,9 @@ class Result:
             values=_numbers(data["values"]),
             errors=_numbers(data["errors"]),
             biases=_numbers(data["biases"]),
+            warnings=tuple(data["warnings"]),
             seconds=float(data["seconds"]),
+            contributions=contributions,
             heldout=cls.from_json(data["heldout"]) if data["heldout"] else None,
             **{name: data[name] for name in _PLAIN},
         )
@@ -192,7 +210,7 @@ class Result:
 
 
 # Terms of a result that JSON holds as they are.
-_PLAIN = ("measure", "metric", "version", "better", "protocol", "tap", "warnings", "cite", "made_with")
+_PLAIN = ("measure", "metric", "version", "better", "protocol", "tap", "cite", "made_with")
 
 
 def read_results(lines: Iterable[str], name: str) -> list[Result]:

@@ -132,7 +132,6 @@ def _state_of(result: Result) -> dict[str, Any]:
     """Everything as it is, the numbers of single images too: by those of the reference two results are paired."""
     return {
         **result.to_json(),
-        "warnings": tuple(result.warnings),
         "seconds": result.seconds,
         "contributions": _on_cpu(result.contributions),
         "per_image": _on_cpu(result.per_image),
@@ -144,5 +143,5 @@ def _on_cpu(of_images: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, tuple[T
 
 
 def _result_of(state: Mapping[str, Any]) -> Result:
-    plain: dict[str, Any] = {name: state[name] for name in ("warnings", "contributions", "per_image")}
-    return replace(Result.from_json(state), **plain)
+    of_images: dict[str, Any] = {name: state[name] for name in ("contributions", "per_image")}
+    return replace(Result.from_json({**state, "contributions": {}}), **of_images)

@@ -48,7 +48,10 @@ def test_each_value_that_both_have_is_compared(run, sets, other, measured):
     assert [float(cell) for cell in rows["fid"][1:5]] == pytest.approx(
         [found.a, found.b, found.difference, found.error], rel=0.05
     )
-    assert f"both have the reference images {sets.real}" in done.out
+    assert (
+        f"both have the reference images {sets.real}: the error of fid is without their sampling; that of kid, "
+        "precision, recall counts it twice, which is rather too wide" in done.out
+    )
     assert done.out.splitlines()[-1].startswith(f"{a} is better by ")
 
 

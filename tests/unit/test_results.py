@@ -32,7 +32,7 @@ def result_of(**changes):
         values={"frechet": 12.5, "slope": 3.0},
         errors={"frechet": 0.5},
         biases={"frechet": 0.25},
-        warnings=["careful"],
+        warnings=("careful",),
         cite="somebody",
         made_with={"torch": "2.0"},
         seconds=1.23456,
@@ -177,7 +177,22 @@ def test_a_json_line_is_one_line_that_parses_and_says_the_terms():
     }
     assert data["sets"]["reference"]["notes"] == {"gray to RGB": 2}
     assert data["warnings"] == ["careful"]
-    assert not {"contributions", "per_image"} & set(data)
+    assert data["contributions"] == {}, "those of generated images stay where they are"
+    assert "per_image" not in data
+
+
+def test_contributions_of_the_reference_go_along_unless_they_explain_too_much():
+    index, numbers = torch.tensor([2, 9, 4]), torch.tensor([0.2, -0.1, -0.1]).double()
+    contributions = {"reference": (index, numbers)}
+    data = result_of(contributions=contributions, errors={"frechet": 3.0}).to_json()
+    found = Result.from_json(json.loads(json.dumps(data))).contributions["reference"]
+    assert found[0].tolist() == [2, 4, 9]
+    assert found[1].tolist() == pytest.approx([0.2, -0.1, -0.1])
+    assert result_of(contributions=contributions, errors={"frechet": 0.1}).to_json()["contributions"] == {}
+    with pytest.raises(StoreError, match="its contributions are damaged"):
+        Result.from_json({**data, "contributions": {"reference": "AAAA"}})
+    before = {name: value for name, value in data.items() if name != "contributions"}
+    assert Result.from_json(before).contributions == {}
 
 
 def test_the_held_out_result_goes_along_in_json():
