@@ -184,7 +184,7 @@ JOBS: dict[str, Arguments] = {
     "stats show": on_statistics("show"),
     "stats merge": on_statistics("merge", "-o", "{out}/m.safetensors", parts=True),
     "stats compact": on_statistics("compact", "-o", "{out}/c.safetensors"),
-    "stats convert": on_statistics("convert", "-o", "{out}/c.pt", "--to", "torch-fidelity-features"),
+    "stats convert": on_statistics("convert", "-o", "{out}/c.npz", "--to", "clean-fid-kid", "--other-terms"),
     "compare": lambda folder, n: ["compare", *(str(folder / f"result-{role}-{n}.jsonl") for role in "ab")],
     "explain": lambda folder, n: ["explain", str(folder / f"result-a-{n}.jsonl")],
     "likelihood": lambda folder, n: [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from gen_eval.errors import UsageError
+from gen_eval.errors import UnknownName, UsageError
 
 from .options import measures_option, terms_options
 
@@ -37,7 +37,9 @@ class _Statistics(click.ParamType):  # type: ignore[type-arg]
         """The path; of a dataset, where its statistics lie on this machine."""
         from gen_eval import datasets, references
 
-        if isinstance(value, Path) or not (key := datasets.named(value)):
+        if not (key := datasets.named(value)):
+            if datasets.may_be_meant(value):
+                raise UnknownName("statistics file or dataset", value, datasets.DATASETS)
             return Path(value)
         ships = references.named(value)
         if not ships:
@@ -77,7 +79,7 @@ def merge(files: tuple[Path, ...], out: Path) -> None:
     _require_another(out, *files)
     for file in files:
         _require_ours(file)
-    merged = merging.merge([store.load(file) for file in files])
+    merged = merging.merge([store.load(file) for file in files], names=list(map(str, files)))
     store.save(merged, out)
     click.echo(f"{out}  {_count(merged)}  sha256 {merged.digest[:12]}")
 
@@ -252,7 +254,6 @@ def _claimed(
 ) -> Summary:
     """Another tool's statistics on the terms of a protocol, whose networks tell their names and weights."""
     from gen_eval import foreign
-    from gen_eval.errors import ImagesError
     from gen_eval.metrics import find_measure
     from gen_eval.planning import Plan, load_extractors, pick_device
     from gen_eval.protocols import find_protocol
@@ -262,7 +263,7 @@ def _claimed(
     from .console import progress_bar
 
     if not foreign.is_foreign(file):
-        raise ImagesError(f"{file} holds no statistics, or does not exist")
+        foreign.read(file)  # refuses it, with the reason
     terms, wanted = find_protocol(protocol), [find_measure(measure) for measure in measures]
     with progress_bar() as progress:
         chosen = pick_device(device)

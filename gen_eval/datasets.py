@@ -143,6 +143,13 @@ def named(source: Any) -> tuple[str, str] | None:
     return name, split
 
 
+def may_be_meant(source: Any) -> bool:
+    """Whether a text may be meant for the name of a dataset: one word, and no path here."""
+    if not isinstance(source, str) or Path(source).exists():
+        return False
+    return not Path(source).suffix and len(Path(source).parts) == 1
+
+
 def _require_split(name: str, split: str) -> None:
     sizes = DATASETS[name].sizes
     if split != "all" and split not in sizes:

@@ -18,7 +18,7 @@ from gen_eval.summary import Part, Summary, all_made_with
 _Key = tuple[Spec, str]
 
 
-def merge(summaries: Sequence[Summary]) -> Summary:
+def merge(summaries: Sequence[Summary], names: Sequence[str] = ()) -> Summary:
     """The summary of several sets as one.
 
     Parts of one set, as ``summarize(part=...)`` measures them, give in any order what one pass over it gives: the
@@ -27,6 +27,7 @@ def merge(summaries: Sequence[Summary]) -> Summary:
 
     Args:
         summaries: two or more, measured on the same terms.
+        names: what to call each in messages, such as their files; by default by their images.
 
     Raises:
         IncomparableError: if they were measured on different terms; names those that differ.
@@ -38,7 +39,7 @@ def merge(summaries: Sequence[Summary]) -> Summary:
     for summary in summaries:
         _require_counted(summary)
         _require_same_terms(summaries[0], summary)
-    _require_apart(summaries)
+    _require_apart(summaries, names or [summary.name for summary in summaries])
     if any(summary.part for summary in summaries):
         ordered = _in_order(summaries)
         part, digest = _joined(ordered)
@@ -84,16 +85,16 @@ def _require_same_terms(first: Summary, other: Summary) -> None:
         )
 
 
-def _require_apart(summaries: Sequence[Summary]) -> None:
+def _require_apart(summaries: Sequence[Summary], names: Sequence[str]) -> None:
     seen: dict[str, str] = {}
-    for summary in summaries:
+    for summary, name in zip(summaries, names, strict=True):
         if summary.digest in seen:
             raise UsageError(
-                f"{seen[summary.digest]} and {summary.name} hold the same images, to the last byte: merged, they would "
-                "count twice"
+                f"{seen[summary.digest]} and {name} hold the same images, to the last byte: merged, they would count "
+                "twice"
             )
         if summary.digest:
-            seen[summary.digest] = summary.name
+            seen[summary.digest] = name
 
 
 def _in_order(summaries: Sequence[Summary]) -> list[Summary]:

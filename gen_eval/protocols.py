@@ -194,7 +194,7 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             "adm",
-            "guided-diffusion's evaluator: splits of 5,000, distances rounded to float16",
+            "guided-diffusion's evaluator: splits of 5,000, squared distances rounded to float16",
             _TENSORFLOW,
             {
                 "ddof": 1,
@@ -205,6 +205,9 @@ PROTOCOLS: dict[str, Protocol] = {
             },
             measures=("fid", "sfid", "is", "pr"),
             tool="guided-diffusion's evaluator",
+            notes=(
+                "float16-squared: its precision and recall round features and their squared distances to float16",
+            ),
         ),
         Protocol(
             "stylegan3",

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gen_eval import datasets, foreign, sealed, store
-from gen_eval.errors import ImagesError, UsageError
+from gen_eval.errors import ImagesError, UnknownName, UsageError
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Generated, Images, open_images
 from gen_eval.progress import Progress, silent
@@ -196,7 +196,12 @@ def open_source(
         if path.suffix.lower() == ".npy" and path.is_file() and (array := _read_vectors(path)) is not None:
             _require_vectors(array, str(source))
             return Vectors(path, array.shape, str(source))
-    return open_images(source, n=n, seed=seed)
+    try:
+        return open_images(source, n=n, seed=seed)
+    except ImagesError as error:
+        if not datasets.may_be_meant(source):
+            raise
+        raise ImagesError(f"{error}; {UnknownName('dataset', source, datasets.DATASETS)}") from error
 
 
 def open_as_images(source: Any, *, offline: bool | None = None, progress: Progress = silent) -> Images:

@@ -55,7 +55,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "summary": (*BASE, "spec", "stats", "resize", "images", "extractors"),
     "streaming": ("errors", "spec", "stats", "resize", "images", "summary"),
-    "foreign": ("errors", "stats"),
+    "foreign": ("errors", "sealed", "stats"),
     "merging": ("errors", "spec", "stats", "summary"),
     "compact": ("errors", "stats", "engines"),
     "store": ("errors", "sealed", "spec", "stats", "compact", "foreign", "summary"),

@@ -18,6 +18,7 @@ from gen_eval.errors import StoreError, UnknownName, UsageError
 from gen_eval.foreign.containers import CONTAINERS, Npz, holds_a_pickled_object
 from gen_eval.foreign.formats import FORMATS, Format
 from gen_eval.foreign.held import Held
+from gen_eval.sealed import EXTENSION as OURS
 
 __all__ = [
     "FORMATS",
@@ -178,9 +179,15 @@ def require_name(path: Path, form: str) -> None:
 
 
 def _read(path: Path) -> File:
+    if path.is_dir():
+        raise StoreError(
+            f"it is a folder, whose images `geneval stats {path} -o FILE{OURS}` measures into a file of statistics"
+        )
+    if not path.exists():
+        raise StoreError("it does not exist")
     extension = path.suffix.lower()
     if extension not in CONTAINERS:
-        raise StoreError(f"expected a file that ends in {', '.join(CONTAINERS)}")
+        raise StoreError(f"expected a file that ends in {', '.join(CONTAINERS)}, or in {OURS} as ours do")
     contents = CONTAINERS[extension].load(path)
     name = _recognize(extension, contents)
     if name is None:

@@ -85,7 +85,12 @@ def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 def _load_npy(path: Path) -> Mapping[str, Any]:
     with path.open("rb") as file:
-        _npy_header(file)
+        shape, dtype = _npy_header(file)
+        if not dtype.hasobject:
+            raise StoreError(
+                f"it is an array, {dtype} {list(shape)}, and no dictionary of statistics; if of images, `geneval stats "
+                f"{path} -o FILE.safetensors` measures them"
+            )
         return _by_name(pickles.load(file.read()))
 
 

@@ -194,7 +194,8 @@ def _require_square(mu: str, mean: Tensor, sigma: str, cov: Tensor) -> None:
 
 def _require_covariance(name: str, cov: Tensor, rounding: float, of: Tensor | None = None) -> None:
     """Refuse what no rounding explains; ``of`` holds the numbers that it is the difference of."""
-    slack = rounding * float((cov if of is None else of).abs().max())
+    rounded = cov if of is None else of
+    slack = rounding * float(rounded.abs().max())
     variance = cov.diagonal()
     if float((cov - cov.T).abs().max()) > slack:
         raise StoreError(f"{name} is no covariance: it is not symmetric")
@@ -203,3 +204,12 @@ def _require_covariance(name: str, cov: Tensor, rounding: float, of: Tensor | No
     largest = variance.clamp_min(0).sqrt()
     if bool((cov.abs() > torch.outer(largest, largest) + slack).any()):
         raise StoreError(f"{name} is no covariance: it has a correlation beyond 1")
+    # Entries that are off by a part r of the standard deviations' product move an eigenvalue by r times the trace at
+    # most (Weyl's inequality, and the Frobenius norm): d mean variances, of d features.
+    shift = rounding * float(rounded.diagonal().clamp_min(0).sum())
+    shifted = cov.clone()
+    shifted.diagonal().add_(shift)
+    if shift and int(torch.linalg.cholesky_ex(shifted).info):
+        raise StoreError(
+            f"{name} is no covariance: some weighted sum of the features has a negative variance, beyond rounding"
+        )

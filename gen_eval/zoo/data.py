@@ -175,7 +175,7 @@ def _load(source: Any, offline: bool | None, progress: Progress) -> Dataset | No
         raise UsageError("an empty path was given; for the current folder say '.'")
     if named := datasets.named(source):
         return datasets.load(*named, offline=offline, progress=progress)
-    if not Path(source).exists() and not Path(source).suffix and len(Path(source).parts) == 1:
+    if datasets.may_be_meant(source):
         raise UnknownName("dataset, folder or file", source, DATASETS)
     return None
 

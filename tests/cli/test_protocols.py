@@ -45,6 +45,13 @@ def test_json_is_an_object_a_protocol(run):
     assert dgm["default_networks"]["pr"] == "dinov2"
 
 
+def test_a_rounding_that_a_summary_names_is_that_of_the_parameter(run):
+    told = run("protocols", "adm").out
+    assert "squared distances rounded to float16" in told
+    assert "feature_dtype=float16-squared" in told
+    assert "- float16-squared: " in told
+
+
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_one_in_words(run, name):
     done = run("protocols", name)

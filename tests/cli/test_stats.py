@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def test_parts_that_do_not_fit_are_refused(run, sets, tmp_path, parts):
     out = tmp_path / "merged.safetensors"
     for files, reason in (
         ((parts[0], parts[2]), "leave out those between them"),
-        ((parts[0], parts[0]), "the same images"),
+        ((parts[0], parts[0]), f"{parts[0]} and {parts[0]} hold the same images"),
         (parts[:1], "two statistics or more"),
         ((parts[0], "theirs.npz"), "geneval stats convert"),
     ):
@@ -233,6 +234,27 @@ def test_show_tells_what_is_in_a_file(run, sets, measured, tmp_path):
     assert found["features"][0]["trace"] == pytest.approx(expected["features"][0]["trace"])
     done = run("stats", "show", tmp_path / "missing.npz")
     assert (done.code, done.out) == (1, "")
+
+
+def test_what_is_no_file_of_statistics_is_told_what_it_is(run, sets, tmp_path):
+    images = tmp_path / "images.npy"
+    np.save(images, np.zeros((4, 8, 8, 3), np.uint8))
+    for file, reason in (
+        ("nope", "unknown statistics file or dataset 'nope': known: cifar10"),
+        ("cifar-10", "did you mean 'cifar10'"),
+        (tmp_path / "none.npz", "none.npz cannot be read as statistics: it does not exist"),
+        (sets.real, f"it is a folder, whose images `geneval stats {sets.real} -o"),
+        (next(sets.real.iterdir()), "expected a file that ends in .npz, .pt, .pkl, .npy, or in .safetensors"),
+        (images, f"it is an array, uint8 [4, 8, 8, 3], .* `geneval stats {images} -o"),
+    ):
+        for verb in (
+            ("show",),
+            ("convert", "-o", tmp_path / "x.pt"),
+            ("convert", "-o", tmp_path / "x.safetensors"),
+        ):
+            done = run("stats", verb[0], file, *verb[1:])
+            assert (done.code, done.out) == (1, "")
+            assert re.search(re.escape(reason).replace(r"\.\*", ".*"), done.err), done.err
 
 
 @pytest.mark.parametrize(("name", "form"), [("theirs.npz", "edm"), ("theirs.pt", "torch-fidelity")])

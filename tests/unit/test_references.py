@@ -13,7 +13,7 @@ import torch
 
 from gen_eval import datasets, references, store
 from gen_eval.datasets import DATASETS
-from gen_eval.errors import FetchError, StoreError, UnknownName, UsageError
+from gen_eval.errors import FetchError, ImagesError, StoreError, UnknownName, UsageError
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Pixels
 from gen_eval.fetch import Asset, Https, add, cached
@@ -155,6 +155,18 @@ def test_a_split_that_is_none_is_refused_before_anything_is_fetched():
 def test_a_name_that_is_nearly_one_is_told(name):
     with pytest.raises(UnknownName, match="did you mean 'gray'"):
         open_source(name)
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("grey", "did you mean 'gray'"), ("GRAY", "did you mean 'gray'"), ("imagenet", "known: ")],
+)
+def test_a_word_that_is_neither_a_path_nor_a_dataset_is_told_which_there_are(word, hint):
+    with pytest.raises(ImagesError, match=f"{word} does not exist.*; unknown dataset '{word}': {hint}"):
+        open_source(word)
+    with pytest.raises(ImagesError) as caught:
+        open_source(f"{word}/real")
+    assert "dataset" not in str(caught.value)
 
 
 def test_a_folder_of_the_same_name_is_not_guessed_at(tmp_path, monkeypatch):

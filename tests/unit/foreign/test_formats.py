@@ -110,6 +110,7 @@ def bad_arrays():
     negative, beyond = SIGMA.copy(), SIGMA.copy()
     negative[0, 0] = -1
     beyond[0, 1] = beyond[1, 0] = 2 * np.sqrt(SIGMA[0, 0] * SIGMA[1, 1])
+    indefinite = np.where(np.eye(DIM), 1.0, -0.9)  # each pair of features could be so, all of them could not
     return {
         "no array": ({"mu": 3}, "mu is a int: expected an array|expected mu"),
         "float16": ({"mu": MU.astype("f2")}, "mu is float16: expected float32 or float64"),
@@ -125,6 +126,7 @@ def bad_arrays():
         "not symmetric": ({"sigma": lower}, "sigma is no covariance: it is not symmetric"),
         "negative": ({"sigma": negative}, "it has a negative variance"),
         "beyond 1": ({"sigma": beyond}, "it has a correlation beyond 1"),
+        "indefinite": ({"sigma": indefinite}, "some weighted sum of the features has a negative variance"),
     }
 
 
@@ -145,6 +147,25 @@ def test_arrays_that_are_no_moments_are_refused_with_the_reason(wrong, kind, tmp
             np.save(path, contents, allow_pickle=True)
     with pytest.raises(StoreError, match=rf"stats\.{kind} cannot be read as statistics: .*({message})"):
         foreign.read(path)
+
+
+@pytest.mark.parametrize("arithmetic", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kept", ["f4", "f8"])
+def test_rounding_below_zero_is_no_reason_to_refuse(arithmetic, kept, tmp_path):
+    """Fewer images than features leave eigenvalues of 0, which arithmetic moves to either side."""
+    torch.manual_seed(0)
+    rows = (torch.randn(50, 200) * torch.linspace(-4, 2, 200).exp() + 3).to(arithmetic)
+    mean = rows.mean(0)
+    cov = (rows.T @ rows / 50 - torch.outer(mean, mean)).numpy().astype(kept)
+    assert np.linalg.eigvalsh(cov.astype("f8")).min() < 0
+    np.savez(tmp_path / "stats.npz", mu=mean.numpy().astype(kept), sigma=cov)
+    assert foreign.read(tmp_path / "stats.npz").held[0].dim == 200
+
+
+@pytest.mark.parametrize("kept", ["f4", "f8"])
+def test_features_that_never_move_have_a_covariance(kept, tmp_path):
+    np.savez(tmp_path / "stats.npz", mu=np.ones(3, kept), sigma=np.zeros((3, 3), kept))
+    assert foreign.read(tmp_path / "stats.npz").held[0].dim == 3
 
 
 @pytest.mark.parametrize(
