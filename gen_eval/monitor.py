@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Images
 from gen_eval.images.floats import FloatRange
 from gen_eval.metrics import Measure
-from gen_eval.planning import Plan
+from gen_eval.planning import Plan, require_row_limit
 from gen_eval.results import Result
 from gen_eval.spec import Resize, Spec
 from gen_eval.streaming import Part, Stream
@@ -70,13 +71,15 @@ class Monitor(Evaluation):
         **options: Any,
     ) -> None:
         super().__init__(measures, reference=reference, **options)
-        self._floats = None if value_range is None else FloatRange(*value_range, rounding)
+        self._floats = FloatRange.declared(value_range, rounding)
+        _require_seconds(timeout)
         self._alone, self._timeout = distributed is False, timeout
         self._plan = self._make_plan(self._sources)
         self._fed = [role for role in _ROLES if role not in self._sources and self._plan.requests(role)]
         self._streams: dict[str, Stream] = {}
         self._parts: dict[str, Part] = {}  # what of them is at rest
         self._require_images()
+        require_row_limit(self._plan)
 
     def update(self, images: Tensor, *, real: bool = False, index: Tensor | None = None) -> None:
         """Take in some images, all or none: where an extractor raises, such as for want of memory, they may come again.
@@ -331,6 +334,11 @@ class Resting:
     def __call__(self, images: Tensor, taps: Collection[str]) -> dict[str, Tensor]:
         """Nobody asks for features of a network at rest."""
         raise AssertionError("a network at rest was called")
+
+
+def _require_seconds(timeout: object) -> None:
+    if not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):
+        raise UsageError(f"timeout is a number of seconds above 0, found {timeout!r}")
 
 
 def _specs(plan: Plan) -> list[str]:

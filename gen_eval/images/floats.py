@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,6 +69,24 @@ class FloatRange:
             raise UsageError(
                 "the rounding 'stylegan', x * 127.5 + 128, is for the range (-1, 1), found (0, 1)"
             )
+
+    @classmethod
+    def declared(cls, value_range: Any, rounding: str) -> FloatRange | None:
+        """What a caller says that floats mean, ``(low, high)``; ``None`` if nothing is said, and none are taken.
+
+        Raises:
+            UsageError: if it is no range, or the rule is not for it.
+            UnknownName: if there is no such rule, be it for nothing.
+        """
+        if rounding not in ROUNDINGS:
+            raise UnknownName("rounding", rounding, ROUNDINGS)
+        if value_range is None:
+            return None
+        try:
+            low, high = map(float, value_range)
+        except (TypeError, ValueError):
+            raise UsageError(f"value_range is (0, 1) or (-1, 1), found {value_range!r}") from None
+        return cls(low, high, rounding)
 
     def __str__(self) -> str:
         return f"float [{self.low:g}, {self.high:g}] to 8 bits by {self.rounding}"

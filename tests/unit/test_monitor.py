@@ -313,8 +313,22 @@ def test_what_cannot_be_measured_of_fed_images_is_refused_at_once(real, fake):
         Monitor("fd:identity", reference=torch.randn(5, 3))
     with pytest.raises(UsageError, match="needs the classes of the generated and reference images"):
         Monitor("intra-fid:pixels")
-    with pytest.raises(UnknownName, match="did you mean 'truncate'"):
-        Monitor(MEASURES, reference=real, value_range=(0, 1), rounding="truncat")
+    for value_range in (None, (0, 1)):
+        with pytest.raises(UnknownName, match="did you mean 'truncate'"):
+            Monitor(MEASURES, reference=real, value_range=value_range, rounding="truncat")
+    for value_range in (0.5, (-1,), (0, 1, 2), "x", (0, "x"), (0, 255)):
+        with pytest.raises(UsageError, match=r"is \(0, 1\) or \(-1, 1\), found "):
+            Monitor(MEASURES, reference=real, value_range=value_range)
+    for timeout in (0, -1, "x", None, np.nan, np.inf):
+        with pytest.raises(UsageError, match=f"timeout is a number of seconds above 0, found {timeout!r}"):
+            Monitor(MEASURES, reference=real, timeout=timeout)
+    for measure, rows, least in (("kid:pixels", 1, 4), ("pr:pixels", 3, 4)):
+        with pytest.raises(
+            UsageError, match=f"{measure} needs at least {least} feature rows .*rows={rows} keeps"
+        ):
+            Monitor(measure, reference=real, rows=rows)
+        Monitor(measure, reference=real, rows=least)
+    Monitor("frechet:pixels", reference=real, rows=0)  # which needs none
     with pytest.raises(UnknownName, match="measure"):
         Monitor("fidd", reference=real)
     with pytest.raises(UsageError, match="one was given to begin with"):
