@@ -131,12 +131,25 @@ class Monitor(Evaluation):
             GenEvalError: what :meth:`Evaluation.measure` raises.
         """
         with _by_itself(self._device):
-            summaries = {role: self._whole(role, part) for role, part in self._gathered().items()}
+            summaries = self._whole(self._fed)
             self._summaries = {role: self._at_home(summary) for role, summary in self._summaries.items()}
             if "reference" in summaries:
-                self._sources["reference"] = self._summaries["reference"] = summaries["reference"]
-                self._of_heldout = None
-            return self.measure(summaries["generated"])
+                self._refer_to(summaries["reference"])
+            return super().measure(summaries["generated"])
+
+    def measure(self, generated: Any, *, n: int | None = None, seed: int = 0) -> list[Result]:
+        """Measure a set that lies somewhere, as :meth:`Evaluation.measure` does, against the reference given or fed.
+
+        Under torch.distributed all ranks must call it where a reference was fed that :meth:`compute` has not seen yet.
+
+        Raises:
+            DistributedError: if other ranks do not come in time.
+            GenEvalError: what :meth:`Evaluation.measure` raises.
+        """
+        if "reference" in self._fed and "reference" not in self._sources:
+            with _by_itself(self._device):
+                self._refer_to(self._whole(["reference"])["reference"])
+        return super().measure(generated, n=n, seed=seed)
 
     def reset(self, *, real: bool = False) -> None:
         """Forget the generated images; with ``real`` also those of a reference that was fed."""
@@ -227,6 +240,11 @@ class Monitor(Evaluation):
         if role in self._fed:
             self._sources.pop(role, None)
 
+    def _refer_to(self, reference: Summary) -> None:
+        """What is measured from now on is measured against the images fed."""
+        self._sources["reference"] = self._summaries["reference"] = reference
+        self._of_heldout = None
+
     def _part(self, role: str) -> Part:
         if role in self._streams:
             return self._streams[role].part()
@@ -255,24 +273,31 @@ class Monitor(Evaluation):
             raise UsageError(f"an index counts images from 0, found {int(index.min())}")
         return index.to("cpu", copy=True)
 
-    def _gathered(self) -> dict[str, Part]:
+    def _gathered(self, roles: Sequence[str]) -> dict[str, Part]:
         """What was fed of each role, to all ranks."""
-        own = {role: self._part(role) for role in self._fed}
+        own = {role: self._part(role) for role in roles}
         if self._alone or distributed.world_size() == 1:
             return own
         terms = {name: term for name, term in self._feeding_terms().items() if name != "rank"}
         mine = terms, {role: part.to(torch.device("cpu")) for role, part in own.items()}
-        everyone = distributed.all_gather(mine, "Monitor.compute()", self._timeout)
+        meeting = "Monitor.compute()" if "generated" in roles else "Monitor.measure()"
+        everyone = distributed.all_gather(mine, meeting, self._timeout)
         for rank, (others, _) in enumerate(everyone):
             _require_equal(terms, others, f"rank {rank}", f"rank {distributed.rank()}")
-        return {role: reduce(Part.__add__, (parts[role] for _, parts in everyone)) for role in self._fed}
+        return {role: reduce(Part.__add__, (parts[role] for _, parts in everyone)) for role in roles}
 
-    def _whole(self, role: str, part: Part) -> Summary:
-        if not part.n:
-            real = ", real=True" if role == "reference" else ""
-            raise UsageError(f"there are no {role} images to measure yet: feed them, update(images{real})")
+    def _whole(self, roles: Sequence[str]) -> dict[str, Summary]:
+        """The sets in some roles, as metrics take them."""
         record = made_with(self._device, self._settled.extractors.values())
-        return self._at_home(part.summary(_NAME, record))
+        summaries = {}
+        for role, part in self._gathered(roles).items():
+            if not part.n:
+                real = ", real=True" if role == "reference" else ""
+                raise UsageError(
+                    f"there are no {role} images to measure yet: feed them, update(images{real})"
+                )
+            summaries[role] = self._at_home(part.summary(_NAME, record))
+        return summaries
 
     def _at_home(self, summary: Summary) -> Summary:
         """The same, its features on the devices of the networks that they came from."""

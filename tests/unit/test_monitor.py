@@ -93,6 +93,18 @@ def test_a_reference_that_is_fed_equals_one_that_is_given(fake, real, expected_o
         monitor.compute()
 
 
+def test_a_set_that_lies_somewhere_is_measured_against_a_reference_that_is_fed(
+    fake, folder, real, expected_of_folder
+):
+    monitor = feed(Monitor(MEASURES), tensor(real[:200]), real=True)
+    assert_same(monitor.measure(folder), evaluate(MEASURES, generated=folder, reference=real[:200]))
+    feed(monitor, tensor(real[200:]), real=True)
+    assert_same(monitor.measure(folder), expected_of_folder)
+    assert_same(feed(monitor, tensor(fake)).compute(), expected_of_folder)
+    with pytest.raises(UsageError, match="no reference images to measure yet: feed them, .*real=True"):
+        Monitor(MEASURES).measure(folder)
+
+
 def test_more_may_be_fed_after_a_result(fake, real, expected_of_folder):
     monitor = feed(Monitor(MEASURES, reference=real), tensor(fake[:100]))
     assert_same(monitor.compute(), evaluate(MEASURES, generated=fake[:100], reference=real))
