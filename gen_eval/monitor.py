@@ -49,7 +49,8 @@ class Monitor(Evaluation):
     Args:
         measures: as :class:`Evaluation` takes them.
         reference: the same; without it, the reference is fed too: ``update(images, real=True)``.
-        value_range: what floats mean, ``(0, 1)`` or ``(-1, 1)``; undeclared floats are refused.
+        value_range: what floats mean, those fed and those of a callable that is measured, ``(0, 1)`` or ``(-1, 1)``;
+            undeclared floats are refused.
         rounding: how floats become 8 bits, a name in :data:`gen_eval.images.floats.ROUNDINGS`.
         distributed: whether this process is one of many; by default whether torch.distributed runs here.
         timeout: seconds that the ranks wait for one another in :meth:`compute`.
@@ -71,7 +72,7 @@ class Monitor(Evaluation):
         **options: Any,
     ) -> None:
         super().__init__(measures, reference=reference, **options)
-        self._floats = FloatRange.declared(value_range, rounding)
+        self._floats = self._opening["floats"] = FloatRange.declared(value_range, rounding)
         _require_seconds(timeout)
         self._alone, self._timeout = distributed is False, timeout
         self._plan = self._make_plan(self._sources)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gen_eval.errors import ImagesError, UnknownName, UsageError
 
+CLAMPED = "values beyond the range clamped"  # a note of such images
 RANGES = ((0.0, 1.0), (-1.0, 1.0))
 # A generator may overshoot; beyond half a span more than the range, it is another range.
 _SLACK = 0.5
@@ -110,7 +111,6 @@ class FloatRange:
             values = (values - self.low) / (self.high - self.low)
         return ROUNDINGS[self.rounding](values).clamp(0, 255).to(torch.uint8)
 
-    def beyond(self, images: Tensor) -> int:
-        """How many of ``[b, ...]`` images have values outside of the range."""
-        outside = (images < self.low) | (images > self.high)
-        return int(outside.flatten(1).any(1).sum())
+    def beyond(self, images: Tensor) -> Tensor:
+        """Which of ``[b, ...]`` images have values outside of the range, bool ``[b]``."""
+        return ((images < self.low) | (images > self.high)).flatten(1).any(1)

@@ -190,6 +190,32 @@ def test_floats_of_a_declared_range_are_the_images_they_stand_for(
     assert found[0].sets["generated"].notes == {f"float [{low}, {high}] to 8 bits by save_image": len(fake)}
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, np.float32])
+def test_floats_of_a_generator_are_those_of_the_declared_range(kind, fake, real):
+    images = fake.astype(np.float32) / 127.5 - 1
+    images[::3] *= 1.2  # beyond the range
+
+    def generate(seeds):
+        if kind is np.float32:
+            return images[seeds].astype(kind)
+        return torch.from_numpy(images[seeds]).permute(0, 3, 1, 2).to(kind)
+
+    options = {"reference": real, "value_range": (-1, 1), "rounding": "truncate"}
+    monitor = Monitor("frechet:pixels", **options)
+    (found,) = monitor.measure(generate, n=230)
+    monitor.update(generate(torch.arange(230)))
+    (expected,) = monitor.compute()
+    assert_same([found], [expected])
+    clamped = expected.sets["generated"].notes["values beyond the range clamped"]
+    assert 0 < clamped < 230
+    assert found.sets["generated"].notes == {
+        "float [-1, 1] to 8 bits by truncate": 230 - clamped,
+        "float [-1, 1] to 8 bits by truncate, values beyond the range clamped": clamped,
+    }
+    with pytest.raises(ImagesError, match="what generate returned is float.*expected uint8"):
+        Monitor("frechet:pixels", reference=real).measure(generate, n=230)
+
+
 def test_floats_without_a_meaning_are_refused_with_the_cure(fake, real):
     monitor = Monitor(MEASURES, reference=real)
     with pytest.raises(
