@@ -36,10 +36,13 @@ _NAME = "the images fed"
 class Monitor(Evaluation):
     """Measures of images that are fed batch by batch; what :class:`Evaluation` is for sets that lie somewhere.
 
-    Fed the images of a set in their order, it gives what :meth:`Evaluation.measure` gives of the set. Memory is
-    constant but for feature rows: 10,000 of them where error bars alone need them, for other measures all of them or,
-    if that is said, ``rows``. How the caller computes changes nothing: autocast, ``no_grad``, ``inference_mode``, the
-    size of batches.
+    Fed the images of a set in their order, it gives what :meth:`Evaluation.measure` gives of the set. How the caller
+    computes changes nothing: autocast, ``no_grad``, ``inference_mode``, the size of batches.
+
+    Memory does not grow with the images but for feature rows. Where error bars alone need them, as of FID, 10,000 are
+    kept. Measures made of rows, such as KID, precision and recall, keep every one, and memory grows by each image,
+    unless ``rows`` says how many; those that cannot do without all of them keep all of them whatever it says. ``index``
+    takes 8 bytes an image.
 
     Under torch.distributed each rank feeds its share, and every rank gets the result of them all. Image k of rank r
     counts as image ``k * world_size + r`` of the whole, as ``DistributedSampler`` deals them. Where the ranks cannot

@@ -93,13 +93,14 @@ class FloatRange:
         return f"float [{self.low:g}, {self.high:g}] to 8 bits by {self.rounding}"
 
     def to_uint8(self, values: Tensor) -> Tensor:
-        """Values of any shape to uint8; what lies beyond the range is clamped.
+        """Values of any shape, images one after the other, to uint8; what lies beyond the range is clamped.
 
         Raises:
             ImagesError: if values are NaN, or so far beyond the range that it must be another.
         """
         # float16 and bfloat16 do not hold 256 levels.
         values = values if values.dtype == torch.float64 else values.float()
+        require_numbers(values)
         slack = _SLACK * (self.high - self.low)
         least, most = (float(end) for end in values.aminmax())
         if not (self.low - slack <= least and most <= self.high + slack):
@@ -114,3 +115,17 @@ class FloatRange:
     def beyond(self, images: Tensor) -> Tensor:
         """Which of ``[b, ...]`` images have values outside of the range, bool ``[b]``."""
         return ((images < self.low) | (images > self.high)).flatten(1).any(1)
+
+
+def require_numbers(images: Tensor) -> None:
+    """Refuse ``[b, ...]`` floating point images that hold NaN, whatever their range.
+
+    Raises:
+        ImagesError: names the first of them.
+    """
+    bad = images.isnan().reshape(len(images), -1).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise ImagesError(
+            f"{len(bad)} of the {len(images)} images given hold NaN, first #{bad[0]} of them: look at the "
+            "generator, which may have diverged, or overflowed in half precision"
+        )

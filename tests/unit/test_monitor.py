@@ -230,6 +230,13 @@ def test_floats_without_a_meaning_are_refused_with_the_cure(fake, real):
         monitor.update([fake])
     with pytest.raises(ImagesError, match="1, 3 or 4 channels"):
         monitor.update(torch.zeros(2, 5, 12, 10, dtype=torch.uint8))
+    broken = tensor(fake).float() / 255
+    broken[3, 0, 5] = broken[7] = np.nan
+    for value_range in (None, (0, 1)):
+        with pytest.raises(
+            ImagesError, match="2 of the 230 images given hold NaN, first #3 of them: look at"
+        ):
+            Monitor(MEASURES, reference=real, value_range=value_range).update(broken)
     monitor.update(tensor(fake)[:0])  # an empty share is none
     feed(monitor, tensor(fake)).compute()  # nothing of what was refused is left
 
