@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -157,6 +158,7 @@ class Evaluation:
         Raises:
             GenEvalError: see :mod:`gen_eval.errors`; the message says what to do.
         """
+        _require_whole(n=n, seed=seed)
         sources = dict(self._sources)
         if generated is not None:
             beside = self._sources.get("reference")
@@ -271,8 +273,17 @@ def fid(real: Any, fake: Any, **options: Any) -> Result:
     return evaluate(["fid"], generated=fake, reference=real, **options)[0]
 
 
+def _require_whole(**arguments: object) -> None:
+    for name, value in arguments.items():
+        try:
+            operator.index(0 if value is None else value)  # type: ignore[arg-type]  # or it raises
+        except TypeError:
+            raise UsageError(f"{name} must be a whole number, found {value!r}") from None
+
+
 def _require_range(**arguments: tuple[int | None, int]) -> None:
     for name, (value, least) in arguments.items():
+        _require_whole(**{name: value})
         if value is not None and value < least:
             raise UsageError(f"{name} must be at least {least}, found {value}")
 

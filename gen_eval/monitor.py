@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Images
 from gen_eval.images.floats import FloatRange
 from gen_eval.metrics import Measure
-from gen_eval.planning import Plan
+from gen_eval.planning import Plan, require_row_limit
 from gen_eval.results import Result
 from gen_eval.spec import Resize, Spec
 from gen_eval.streaming import Part, Stream
@@ -35,10 +36,13 @@ _NAME = "the images fed"
 class Monitor(Evaluation):
     """Measures of images that are fed batch by batch; what :class:`Evaluation` is for sets that lie somewhere.
 
-    Fed the images of a set in their order, it gives what :meth:`Evaluation.measure` gives of the set. Memory is
-    constant but for feature rows: 10,000 of them where error bars alone need them, for other measures all of them or,
-    if that is said, ``rows``. How the caller computes changes nothing: autocast, ``no_grad``, ``inference_mode``, the
-    size of batches.
+    Fed the images of a set in their order, it gives what :meth:`Evaluation.measure` gives of the set. How the caller
+    computes changes nothing: autocast, ``no_grad``, ``inference_mode``, the size of batches.
+
+    Memory does not grow with the images but for feature rows. Where error bars alone need them, as of FID, 10,000 are
+    kept. Measures made of rows, such as KID, precision and recall, keep every one, and memory grows by each image,
+    unless ``rows`` says how many; those that cannot do without all of them keep all of them whatever it says. ``index``
+    takes 8 bytes an image.
 
     Under torch.distributed each rank feeds its share, and every rank gets the result of them all. Image k of rank r
     counts as image ``k * world_size + r`` of the whole, as ``DistributedSampler`` deals them. Where the ranks cannot
@@ -48,7 +52,8 @@ class Monitor(Evaluation):
     Args:
         measures: as :class:`Evaluation` takes them.
         reference: the same; without it, the reference is fed too: ``update(images, real=True)``.
-        value_range: what floats mean, ``(0, 1)`` or ``(-1, 1)``; undeclared floats are refused.
+        value_range: what floats mean, those fed and those of a callable that is measured, ``(0, 1)`` or ``(-1, 1)``;
+            undeclared floats are refused.
         rounding: how floats become 8 bits, a name in :data:`gen_eval.images.floats.ROUNDINGS`.
         distributed: whether this process is one of many; by default whether torch.distributed runs here.
         timeout: seconds that the ranks wait for one another in :meth:`compute`.
@@ -70,13 +75,15 @@ class Monitor(Evaluation):
         **options: Any,
     ) -> None:
         super().__init__(measures, reference=reference, **options)
-        self._floats = None if value_range is None else FloatRange(*value_range, rounding)
+        self._floats = self._opening["floats"] = FloatRange.declared(value_range, rounding)
+        _require_seconds(timeout)
         self._alone, self._timeout = distributed is False, timeout
         self._plan = self._make_plan(self._sources)
         self._fed = [role for role in _ROLES if role not in self._sources and self._plan.requests(role)]
         self._streams: dict[str, Stream] = {}
         self._parts: dict[str, Part] = {}  # what of them is at rest
         self._require_images()
+        require_row_limit(self._plan)
 
     def update(self, images: Tensor, *, real: bool = False, index: Tensor | None = None) -> None:
         """Take in some images, all or none: where an extractor raises, such as for want of memory, they may come again.
@@ -128,12 +135,25 @@ class Monitor(Evaluation):
             GenEvalError: what :meth:`Evaluation.measure` raises.
         """
         with _by_itself(self._device):
-            summaries = {role: self._whole(role, part) for role, part in self._gathered().items()}
+            summaries = self._whole(self._fed)
             self._summaries = {role: self._at_home(summary) for role, summary in self._summaries.items()}
             if "reference" in summaries:
-                self._sources["reference"] = self._summaries["reference"] = summaries["reference"]
-                self._of_heldout = None
-            return self.measure(summaries["generated"])
+                self._refer_to(summaries["reference"])
+            return super().measure(summaries["generated"])
+
+    def measure(self, generated: Any, *, n: int | None = None, seed: int = 0) -> list[Result]:
+        """Measure a set that lies somewhere, as :meth:`Evaluation.measure` does, against the reference given or fed.
+
+        Under torch.distributed all ranks must call it where a reference was fed that :meth:`compute` has not seen yet.
+
+        Raises:
+            DistributedError: if other ranks do not come in time.
+            GenEvalError: what :meth:`Evaluation.measure` raises.
+        """
+        if "reference" in self._fed and "reference" not in self._sources:
+            with _by_itself(self._device):
+                self._refer_to(self._whole(["reference"])["reference"])
+        return super().measure(generated, n=n, seed=seed)
 
     def reset(self, *, real: bool = False) -> None:
         """Forget the generated images; with ``real`` also those of a reference that was fed."""
@@ -224,6 +244,11 @@ class Monitor(Evaluation):
         if role in self._fed:
             self._sources.pop(role, None)
 
+    def _refer_to(self, reference: Summary) -> None:
+        """What is measured from now on is measured against the images fed."""
+        self._sources["reference"] = self._summaries["reference"] = reference
+        self._of_heldout = None
+
     def _part(self, role: str) -> Part:
         if role in self._streams:
             return self._streams[role].part()
@@ -252,24 +277,31 @@ class Monitor(Evaluation):
             raise UsageError(f"an index counts images from 0, found {int(index.min())}")
         return index.to("cpu", copy=True)
 
-    def _gathered(self) -> dict[str, Part]:
+    def _gathered(self, roles: Sequence[str]) -> dict[str, Part]:
         """What was fed of each role, to all ranks."""
-        own = {role: self._part(role) for role in self._fed}
+        own = {role: self._part(role) for role in roles}
         if self._alone or distributed.world_size() == 1:
             return own
         terms = {name: term for name, term in self._feeding_terms().items() if name != "rank"}
         mine = terms, {role: part.to(torch.device("cpu")) for role, part in own.items()}
-        everyone = distributed.all_gather(mine, "Monitor.compute()", self._timeout)
+        meeting = "Monitor.compute()" if "generated" in roles else "Monitor.measure()"
+        everyone = distributed.all_gather(mine, meeting, self._timeout)
         for rank, (others, _) in enumerate(everyone):
             _require_equal(terms, others, f"rank {rank}", f"rank {distributed.rank()}")
-        return {role: reduce(Part.__add__, (parts[role] for _, parts in everyone)) for role in self._fed}
+        return {role: reduce(Part.__add__, (parts[role] for _, parts in everyone)) for role in roles}
 
-    def _whole(self, role: str, part: Part) -> Summary:
-        if not part.n:
-            real = ", real=True" if role == "reference" else ""
-            raise UsageError(f"there are no {role} images to measure yet: feed them, update(images{real})")
+    def _whole(self, roles: Sequence[str]) -> dict[str, Summary]:
+        """The sets in some roles, as metrics take them."""
         record = made_with(self._device, self._settled.extractors.values())
-        return self._at_home(part.summary(_NAME, record))
+        summaries = {}
+        for role, part in self._gathered(roles).items():
+            if not part.n:
+                real = ", real=True" if role == "reference" else ""
+                raise UsageError(
+                    f"there are no {role} images to measure yet: feed them, update(images{real})"
+                )
+            summaries[role] = self._at_home(part.summary(_NAME, record))
+        return summaries
 
     def _at_home(self, summary: Summary) -> Summary:
         """The same, its features on the devices of the networks that they came from."""
@@ -331,6 +363,11 @@ class Resting:
     def __call__(self, images: Tensor, taps: Collection[str]) -> dict[str, Tensor]:
         """Nobody asks for features of a network at rest."""
         raise AssertionError("a network at rest was called")
+
+
+def _require_seconds(timeout: object) -> None:
+    if not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):
+        raise UsageError(f"timeout is a number of seconds above 0, found {timeout!r}")
 
 
 def _specs(plan: Plan) -> list[str]:

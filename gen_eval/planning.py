@@ -209,6 +209,22 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
     return chosen
 
 
+def require_row_limit(plan: Plan) -> None:
+    """Refuse a limit of rows that leaves a measure too few, however many images come.
+
+    Raises:
+        UsageError: names the measure and how many it needs.
+    """
+    for measure in plan.measures:
+        for role in measure.metric.roles:
+            rows, needed = plan.rows(role), plan.least_n(measure, role)
+            if measure.metric.by_rows and rows is not None and rows < needed:
+                raise UsageError(
+                    f"{measure.name} needs at least {needed} feature rows of the {role} images, and rows={rows} keeps "
+                    f"fewer: raise it to {needed} or more, or leave it out"
+                )
+
+
 def require_fit(plan: Plan, sources: Mapping[str, Images | Summary]) -> None:
     """Refuse before the first pass what would be refused after it, or in the second.
 

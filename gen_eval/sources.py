@@ -16,6 +16,7 @@ from gen_eval import datasets, foreign, sealed, store
 from gen_eval.errors import ImagesError, UnknownName, UsageError
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Generated, Images, open_images
+from gen_eval.images.floats import FloatRange
 from gen_eval.progress import Progress, silent
 from gen_eval.references import DatasetImages
 from gen_eval.stats import Features
@@ -146,6 +147,7 @@ def open_source(
     n: int | None = None,
     seed: int = 0,
     beside: Source | None = None,
+    floats: FloatRange | None = None,
     offline: bool | None = None,
     progress: Progress = silent,
 ) -> Source:
@@ -160,6 +162,7 @@ def open_source(
         n: number of images asked of a callable or a sampler.
         seed: seed of its first image.
         beside: the set that it is measured against: a sampler makes as many where nobody says how many.
+        floats: what floats of a callable mean; by default they are refused.
         offline: never fetch a dataset; ``None`` asks the environment variable ``GEN_EVAL_OFFLINE``.
         progress: told of a dataset's bytes as they arrive.
 
@@ -197,7 +200,7 @@ def open_source(
             _require_vectors(array, str(source))
             return Vectors(path, array.shape, str(source))
     try:
-        return open_images(source, n=n, seed=seed)
+        return open_images(source, n=n, seed=seed, floats=floats)
     except ImagesError as error:
         if not datasets.may_be_meant(source):
             raise

@@ -15,7 +15,7 @@ from torch import Tensor
 from gen_eval import resize
 from gen_eval.errors import ImagesError, StoreError, UsageError
 from gen_eval.images.arrays import NOTES, channel_axis
-from gen_eval.images.floats import FloatRange
+from gen_eval.images.floats import CLAMPED, FloatRange, require_numbers
 from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments, Sample, SampleStream, scrambled
 from gen_eval.summary import Gather, Reading, Request, Summary, default_batch_size
@@ -289,8 +289,8 @@ def _pixels(images: Tensor, floats: FloatRange | None) -> tuple[Tensor, dict[str
     notes: dict[str, int] = {}
     if images.is_floating_point() and floats is not None:
         notes[str(floats)] = len(images)
-        if beyond := floats.beyond(images):
-            notes["values beyond the range clamped"] = beyond
+        if beyond := int(floats.beyond(images).sum()):
+            notes[CLAMPED] = beyond
         images = floats.to_uint8(images)
     if images.dtype != torch.uint8:
         raise _bad_type(images)
@@ -305,6 +305,7 @@ def _pixels(images: Tensor, floats: FloatRange | None) -> tuple[Tensor, dict[str
 def _bad_type(images: Tensor) -> ImagesError:
     kind = str(images.dtype).removeprefix("torch.")
     if images.is_floating_point():
+        require_numbers(images)
         least, most = (float(end) for end in images.aminmax())
         return ImagesError(
             f"{kind} images were given, from {least:g} to {most:g}, and nothing says what these values mean: declare "

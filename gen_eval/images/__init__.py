@@ -14,6 +14,7 @@ from gen_eval.errors import ImagesError, UsageError
 from gen_eval.images.archives import ARCHIVE_EXTENSIONS, open_archive
 from gen_eval.images.arrays import Arrays, open_array_file
 from gen_eval.images.files import Folder, Paths
+from gen_eval.images.floats import FloatRange
 from gen_eval.images.objects import Generated, Items
 from gen_eval.images.protocol import Broken, Decoded, Images
 from gen_eval.images.stream import Chunk, stream
@@ -28,7 +29,14 @@ _ACCEPTED = (
 )
 
 
-def open_images(source: Any, *, n: int | None = None, seed: int = 0, name: str | None = None) -> Images:
+def open_images(
+    source: Any,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    name: str | None = None,
+    floats: FloatRange | None = None,
+) -> Images:
     """Open whatever holds images.
 
     Args:
@@ -38,6 +46,7 @@ def open_images(source: Any, *, n: int | None = None, seed: int = 0, name: str |
         n: how many images a callable is asked for; only a callable takes it.
         seed: of the first image of a callable; image i depends on ``seed + i`` alone.
         name: what to call it in tables and messages; by default the path as given, or the type.
+        floats: what floats of a callable mean; by default they are refused.
 
     Raises:
         UsageError: if it is nothing of the kind, a callable without ``n``, or anything else with it.
@@ -69,7 +78,7 @@ def open_images(source: Any, *, n: int | None = None, seed: int = 0, name: str |
                 f"{called} is a callable, which has no length: say how many images with n="
                 "; as a reference, pass gen_eval.open_images(it, n=...)"
             )
-        return Generated(source, n, seed, called)
+        return Generated(source, n, seed, called, floats)
     raise UsageError(f"cannot read images from {_describe(source)}: expected {_ACCEPTED}")
 
 

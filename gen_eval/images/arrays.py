@@ -76,7 +76,10 @@ class Arrays:
 
 def to_numpy(array: AnyArray | torch.Tensor) -> AnyArray:
     """Give a tensor of any device as a numpy array; an array as it is."""
-    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else array
+    if not isinstance(array, torch.Tensor):
+        return array
+    # NumPy knows no bfloat16.
+    return (array.float() if array.dtype == torch.bfloat16 else array).detach().cpu().numpy()
 
 
 def require_uint8(array: AnyArray, name: str) -> None:

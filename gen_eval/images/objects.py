@@ -12,6 +12,7 @@ from PIL import Image
 from gen_eval.errors import ImagesError, UsageError
 from gen_eval.images.arrays import channel_axis, from_array, require_uint8, to_numpy
 from gen_eval.images.decode import to_rgb
+from gen_eval.images.floats import CLAMPED, FloatRange
 from gen_eval.images.protocol import Broken, Decoded
 from gen_eval.progress import Progress
 
@@ -97,6 +98,10 @@ def _from_pil(image: Image.Image, name: str) -> Decoded:
     return Decoded(pixels, from_array(pixels, 2).digest, note)
 
 
+def _noted(image: Decoded, note: str | None) -> Decoded:
+    return image._replace(note=", ".join(filter(None, (note, image.note))) or None)
+
+
 class Generated:
     """Images made on demand: image i depends on ``seed + i`` alone.
 
@@ -107,6 +112,7 @@ class Generated:
         n: how many images there are.
         seed: seed of the first one.
         name: what to call them.
+        floats: what floats mean where it returns such; ``None`` refuses them.
 
     Raises:
         UsageError: if ``n`` is not positive.
@@ -114,13 +120,21 @@ class Generated:
 
     thread_safe = False  # a network is called from one thread
 
-    def __init__(self, function: Callable[[torch.Tensor], Any], n: int, seed: int, name: str) -> None:
+    def __init__(
+        self,
+        function: Callable[[torch.Tensor], Any],
+        n: int,
+        seed: int,
+        name: str,
+        floats: FloatRange | None = None,
+    ) -> None:
         if n <= 0:
             raise UsageError(f"n is {n}; expected the number of images to generate, at least 1")
         self.name = name
         self._function = function
         self._n = n
         self._seed = seed
+        self._floats = floats
 
     def __len__(self) -> int:
         return self._n
@@ -138,20 +152,43 @@ class Generated:
         seeds = torch.tensor([self._seed + index for index in indices], dtype=torch.int64)
         with torch.no_grad():
             returned = self._function(seeds)
-        array, axis = self._verify(returned, len(indices))
-        return [from_array(image, axis) for image in array]
+        self._verify(returned, len(indices))
+        array, notes = self._levels(returned)
+        axis = channel_axis(
+            array.shape[1:], prefer_first=isinstance(returned, torch.Tensor), name=self._returned
+        )
+        return [_noted(from_array(image, axis), note) for image, note in zip(array, notes, strict=True)]
 
-    def _verify(self, returned: Any, count: int) -> tuple[np.ndarray[Any, Any], int | None]:
+    @property
+    def _returned(self) -> str:
+        return f"what {self.name} returned"
+
+    def _verify(self, returned: Any, count: int) -> None:
         expected = f"expected uint8 [{count}, 3, h, w] or [{count}, h, w, 3], a torch tensor or numpy array"
         if not isinstance(returned, (torch.Tensor, np.ndarray)):
             raise ImagesError(f"{self.name} returned {type(returned).__name__}; {expected}")
-        array = to_numpy(returned)
-        found = f"what {self.name} returned"
-        require_uint8(array, found)
-        if array.ndim != 4 or len(array) != count:
-            raise ImagesError(f"{self.name} returned shape {list(array.shape)} for {count} seeds; {expected}")
-        prefer_first = isinstance(returned, torch.Tensor)
-        return array, channel_axis(array.shape[1:], prefer_first=prefer_first, name=found)
+        if returned.ndim != 4 or len(returned) != count:
+            raise ImagesError(
+                f"{self.name} returned shape {list(returned.shape)} for {count} seeds; {expected}"
+            )
+
+    def _levels(
+        self, returned: torch.Tensor | np.ndarray[Any, Any]
+    ) -> tuple[np.ndarray[Any, Any], list[str | None]]:
+        """What was returned as uint8, and by image what was changed to get there."""
+        floating = (
+            returned.is_floating_point() if isinstance(returned, torch.Tensor) else returned.dtype.kind == "f"
+        )
+        if self._floats is None or not floating:
+            array = to_numpy(returned)
+            require_uint8(array, self._returned)
+            return array, [None] * len(array)
+        values = torch.as_tensor(returned)
+        notes: list[str | None] = [
+            f"{self._floats}, {CLAMPED}" if beyond else str(self._floats)
+            for beyond in self._floats.beyond(values).tolist()
+        ]
+        return to_numpy(self._floats.to_uint8(values)), notes
 
     def check(self, progress: Progress) -> list[tuple[str, str]]:
         """Nothing to check: there are no files."""

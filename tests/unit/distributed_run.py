@@ -64,7 +64,8 @@ def outcome(case, rank, world):
         return {}
     started = time.perf_counter()
     try:
-        return {"numbers": numbers(monitor.compute())}
+        measured = monitor.measure(FAKE) if case == "lying" else monitor.compute()
+        return {"numbers": numbers(measured)}
     except GenEvalError as error:
         seconds = time.perf_counter() - started
         return {"error": type(error).__name__, "message": str(error), "seconds": seconds}

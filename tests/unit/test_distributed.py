@@ -67,7 +67,9 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     """What each of two ranks found, one case after the other."""
-    return run(tmp_path_factory.mktemp("ranks"), "turns", "bounded", "uneven", "empty", "terms", *REFUSED)
+    return run(
+        tmp_path_factory.mktemp("ranks"), "turns", "bounded", "uneven", "empty", "lying", "terms", *REFUSED
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def assert_same(found, expected):
             assert mine == pytest.approx(theirs, rel=1e-9, abs=1e-12 * largest)
 
 
-@pytest.mark.parametrize("case", ["turns", "bounded", "uneven", "empty"])
+@pytest.mark.parametrize("case", ["turns", "bounded", "uneven", "empty", "lying"])
 def test_every_rank_finds_what_one_process_does(case, alone, together):
     for found in together:
         assert_same(found[case]["numbers"], alone["bounded" if case == "bounded" else "turns"]["numbers"])

@@ -54,6 +54,18 @@ def test_numbers_out_of_range_are_refused(argument, value):
         measure(**{argument: value})
 
 
+@pytest.mark.parametrize("argument", ["rows", "batch_size", "workers", "n", "seed"])
+@pytest.mark.parametrize("value", [2.5, "2"])
+def test_numbers_that_are_not_whole_are_refused(argument, value):
+    with pytest.raises(UsageError, match=f"{argument} must be a whole number, found {value!r}"):
+        evaluate("frechet:pixels", reference=REAL, generated=generate, **{"n": 20, argument: value})
+    evaluate("frechet:pixels", reference=REAL, generated=generate, **{"n": 20, argument: np.int64(20)})
+
+
+def generate(seeds):
+    return seeds.repeat(3, 4, 4, 1).movedim(3, 0).remainder(256).byte()
+
+
 def test_an_empty_path_is_not_the_current_folder():
     with pytest.raises(UsageError, match="an empty path"):
         measure("")

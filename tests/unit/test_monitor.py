@@ -93,6 +93,18 @@ def test_a_reference_that_is_fed_equals_one_that_is_given(fake, real, expected_o
         monitor.compute()
 
 
+def test_a_set_that_lies_somewhere_is_measured_against_a_reference_that_is_fed(
+    fake, folder, real, expected_of_folder
+):
+    monitor = feed(Monitor(MEASURES), tensor(real[:200]), real=True)
+    assert_same(monitor.measure(folder), evaluate(MEASURES, generated=folder, reference=real[:200]))
+    feed(monitor, tensor(real[200:]), real=True)
+    assert_same(monitor.measure(folder), expected_of_folder)
+    assert_same(feed(monitor, tensor(fake)).compute(), expected_of_folder)
+    with pytest.raises(UsageError, match="no reference images to measure yet: feed them, .*real=True"):
+        Monitor(MEASURES).measure(folder)
+
+
 def test_more_may_be_fed_after_a_result(fake, real, expected_of_folder):
     monitor = feed(Monitor(MEASURES, reference=real), tensor(fake[:100]))
     assert_same(monitor.compute(), evaluate(MEASURES, generated=fake[:100], reference=real))
@@ -178,6 +190,32 @@ def test_floats_of_a_declared_range_are_the_images_they_stand_for(
     assert found[0].sets["generated"].notes == {f"float [{low}, {high}] to 8 bits by save_image": len(fake)}
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, np.float32])
+def test_floats_of_a_generator_are_those_of_the_declared_range(kind, fake, real):
+    images = fake.astype(np.float32) / 127.5 - 1
+    images[::3] *= 1.2  # beyond the range
+
+    def generate(seeds):
+        if kind is np.float32:
+            return images[seeds].astype(kind)
+        return torch.from_numpy(images[seeds]).permute(0, 3, 1, 2).to(kind)
+
+    options = {"reference": real, "value_range": (-1, 1), "rounding": "truncate"}
+    monitor = Monitor("frechet:pixels", **options)
+    (found,) = monitor.measure(generate, n=230)
+    monitor.update(generate(torch.arange(230)))
+    (expected,) = monitor.compute()
+    assert_same([found], [expected])
+    clamped = expected.sets["generated"].notes["values beyond the range clamped"]
+    assert 0 < clamped < 230
+    assert found.sets["generated"].notes == {
+        "float [-1, 1] to 8 bits by truncate": 230 - clamped,
+        "float [-1, 1] to 8 bits by truncate, values beyond the range clamped": clamped,
+    }
+    with pytest.raises(ImagesError, match="what generate returned is float.*expected uint8"):
+        Monitor("frechet:pixels", reference=real).measure(generate, n=230)
+
+
 def test_floats_without_a_meaning_are_refused_with_the_cure(fake, real):
     monitor = Monitor(MEASURES, reference=real)
     with pytest.raises(
@@ -192,6 +230,13 @@ def test_floats_without_a_meaning_are_refused_with_the_cure(fake, real):
         monitor.update([fake])
     with pytest.raises(ImagesError, match="1, 3 or 4 channels"):
         monitor.update(torch.zeros(2, 5, 12, 10, dtype=torch.uint8))
+    broken = tensor(fake).float() / 255
+    broken[3, 0, 5] = broken[7] = np.nan
+    for value_range in (None, (0, 1)):
+        with pytest.raises(
+            ImagesError, match="2 of the 230 images given hold NaN, first #3 of them: look at"
+        ):
+            Monitor(MEASURES, reference=real, value_range=value_range).update(broken)
     monitor.update(tensor(fake)[:0])  # an empty share is none
     feed(monitor, tensor(fake)).compute()  # nothing of what was refused is left
 
@@ -313,8 +358,22 @@ def test_what_cannot_be_measured_of_fed_images_is_refused_at_once(real, fake):
         Monitor("fd:identity", reference=torch.randn(5, 3))
     with pytest.raises(UsageError, match="needs the classes of the generated and reference images"):
         Monitor("intra-fid:pixels")
-    with pytest.raises(UnknownName, match="did you mean 'truncate'"):
-        Monitor(MEASURES, reference=real, value_range=(0, 1), rounding="truncat")
+    for value_range in (None, (0, 1)):
+        with pytest.raises(UnknownName, match="did you mean 'truncate'"):
+            Monitor(MEASURES, reference=real, value_range=value_range, rounding="truncat")
+    for value_range in (0.5, (-1,), (0, 1, 2), "x", (0, "x"), (0, 255)):
+        with pytest.raises(UsageError, match=r"is \(0, 1\) or \(-1, 1\), found "):
+            Monitor(MEASURES, reference=real, value_range=value_range)
+    for timeout in (0, -1, "x", None, np.nan, np.inf):
+        with pytest.raises(UsageError, match=f"timeout is a number of seconds above 0, found {timeout!r}"):
+            Monitor(MEASURES, reference=real, timeout=timeout)
+    for measure, rows, least in (("kid:pixels", 1, 4), ("pr:pixels", 3, 4)):
+        with pytest.raises(
+            UsageError, match=f"{measure} needs at least {least} feature rows .*rows={rows} keeps"
+        ):
+            Monitor(measure, reference=real, rows=rows)
+        Monitor(measure, reference=real, rows=least)
+    Monitor("frechet:pixels", reference=real, rows=0)  # which needs none
     with pytest.raises(UnknownName, match="measure"):
         Monitor("fidd", reference=real)
     with pytest.raises(UsageError, match="one was given to begin with"):

@@ -58,10 +58,12 @@ def test_what_overshoots_is_clamped_and_counted_and_what_lies_far_off_refused():
     floats = FloatRange(0, 1)
     images = torch.stack([torch.full((3, 2, 2), value) for value in (-0.2, 0.5, 1.3)])
     assert floats.to_uint8(images).flatten(1)[:, 0].tolist() == [0, 128, 255]
-    assert floats.beyond(images) == 2
-    for bad in (torch.tensor([0.0, 255.0]), torch.tensor([-1.0, 1.0]), torch.tensor([0.5, float("nan")])):
+    assert floats.beyond(images).tolist() == [True, False, True]
+    for bad in (torch.tensor([0.0, 255.0]), torch.tensor([-1.0, 1.0]), torch.tensor([0.5, float("inf")])):
         with pytest.raises(ImagesError, match=r"range declared is \[0, 1\]: declare another"):
             floats.to_uint8(bad)
+    with pytest.raises(ImagesError, match="1 of the 2 images given hold NaN, first #1 of them"):
+        floats.to_uint8(torch.tensor([0.5, float("nan")]))
 
 
 def test_ranges_and_rules_are_those_of_the_tables():
