@@ -204,5 +204,5 @@ def _accounted(role: str, rows: Sequence[tuple[str, Comparison, float]]) -> str:
     twice = [label for label, each, _ in rows if role in each.shared]
     parts = [f"the error of {', '.join(paired)} is without their sampling"] if paired else []
     if twice:
-        parts.append(f"that of {', '.join(twice)} counts it twice, which is rather too wide")
+        parts.append(f"the error of {', '.join(twice)} counts their sampling twice, which is rather too wide")
     return ": " + "; ".join(parts) if parts else ""

@@ -188,11 +188,10 @@ def convert(
     pixels = _read_images(images, claim["offline"]) if images else None
     if ours:
         summary = store.load(file)
-        exporting.export(summary, out, form, only=only, images=pixels, other_terms=other_terms)
-        chosen = exporting.choose(summary, form, only)
-        if lines := exporting.differences(chosen, form):
+        written = exporting.export(summary, out, form, only=only, images=pixels, other_terms=other_terms)
+        if other_terms and (lines := exporting.differences(written, form)):
             warn(f"{out} cannot say that it was not measured as {form} measures: {'; '.join(lines)}")
-        count, told = _count(summary), [_terms(spec, tap) for spec, tap in chosen]
+        count, told = _count(summary), [_terms(spec, tap) for spec, tap in written]
     else:
         held = foreign.choose([each.counted(n) for each in foreign.read(file).held], only)
         foreign.write(out, form, held, pixels)

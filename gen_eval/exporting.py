@@ -24,7 +24,7 @@ def export(
     only: str | None = None,
     images: Any = None,
     other_terms: bool = False,
-) -> None:
+) -> list[tuple[Spec, str]]:
     """Write a summary for another tool. The file appears whole or not at all.
 
     Args:
@@ -34,6 +34,9 @@ def export(
         only: of several features, those of this network and tap, such as ``"inception-2015-12-05 pool"``.
         images: uint8 ``[n, h, w, 3]``, which some formats hold beside the statistics.
         other_terms: write it though that tool measures on other terms, which its file cannot say.
+
+    Returns:
+        Spec and tap of what was written.
 
     Raises:
         UnknownName: if there is no such format, or no such features.
@@ -55,6 +58,7 @@ def export(
             + f"\nThe file could not say so. {_cure(summary, chosen, form)}"
         )
     foreign.write(path, form, list(chosen.values()), images)
+    return list(chosen)
 
 
 def choose(summary: Summary, form: str, only: str | None = None) -> dict[tuple[Spec, str], Held]:

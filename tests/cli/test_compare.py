@@ -49,8 +49,8 @@ def test_each_value_that_both_have_is_compared(run, sets, other, measured):
         [found.a, found.b, found.difference, found.error], rel=0.05
     )
     assert (
-        f"both have the reference images {sets.real}: the error of fid is without their sampling; that of kid, "
-        "precision, recall counts it twice, which is rather too wide" in done.out
+        f"both have the reference images {sets.real}: the error of fid is without their sampling; the error of "
+        "kid, precision, recall counts their sampling twice, which is rather too wide" in done.out
     )
     assert done.out.splitlines()[-1].startswith(f"{a} is better by ")
 
