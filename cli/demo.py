@@ -39,6 +39,7 @@ _SHOWN = 10
 
 @click.command()
 @click.option(
+    "-o",
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("geneval-demo"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -24,6 +25,12 @@ class Done(NamedTuple):
     code: int
     out: str
     err: str
+
+    @property
+    def value(self) -> float:
+        """Of the one result that was printed as JSON."""
+        assert self.code == 0, self.err
+        return float(json.loads(self.out)["value"])
 
 
 class Sets(NamedTuple):
@@ -58,6 +65,17 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
 
     monkeypatch.setitem(EXTRACTORS, "inception", EXTRACTORS["pixels"])
     return run_here
+
+
+@pytest.fixture
+def measured(run: Callable[..., Done], sets: Sets, tmp_path: Path) -> Path:
+    """Statistics of the real images, through pixels."""
+    out = tmp_path / "real.safetensors"
+    done = run("stats", sets.real, "-o", out)
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"{out}  12 images")
+    assert len(done.out.splitlines()) == 1
+    return out
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ MEASURES = ("-m", "fid", "-m", "kid", "-m", "pr")
 
 
 @pytest.fixture
-def measured(run, sets, tmp_path):
+def written(run, sets, tmp_path):
     """Writes a result file as users make it; its Inception is pixels."""
 
     def write(name, fake, *options, real=None):
@@ -38,8 +38,8 @@ def other(sets, tmp_path):
     return folder
 
 
-def test_each_value_that_both_have_is_compared(run, sets, other, measured):
-    a, b = measured("a.json", sets.fake), measured("b.json", other)
+def test_each_value_that_both_have_is_compared(run, sets, other, written):
+    a, b = written("a.json", sets.fake), written("b.json", other)
     done = run("compare", a, b)
     assert (done.code, done.err) == (0, "")
     rows = {line.split()[0]: line.split() for line in done.out.splitlines()[1:5]}
@@ -55,8 +55,8 @@ def test_each_value_that_both_have_is_compared(run, sets, other, measured):
     assert done.out.splitlines()[-1].startswith(f"{a} is better by ")
 
 
-def test_json_is_one_object(run, sets, other, measured):
-    a, b = measured("a.json", sets.fake), measured("b.json", other)
+def test_json_is_one_object(run, sets, other, written):
+    a, b = written("a.json", sets.fake), written("b.json", other)
     done = run("compare", a, b, "--json", "--alpha", "0.01")
     data = json.loads(done.out)
     assert (data["a"], data["b"], data["alpha"]) == (str(a), str(b), 0.01)
@@ -70,8 +70,8 @@ def test_json_is_one_object(run, sets, other, measured):
     assert data["verdict"] in run("compare", a, b, "--alpha", "0.01").out
 
 
-def test_a_file_against_a_copy_of_itself_is_not_told_apart(run, sets, measured):
-    a, b = measured("a.json", sets.fake), measured("b.json", sets.fake)
+def test_a_file_against_a_copy_of_itself_is_not_told_apart(run, sets, written):
+    a, b = written("a.json", sets.fake), written("b.json", sets.fake)
     done = run("compare", a, b)
     assert done.code == 0
     assert done.out.splitlines()[-1] == (
@@ -79,35 +79,35 @@ def test_a_file_against_a_copy_of_itself_is_not_told_apart(run, sets, measured):
     )
 
 
-def test_values_without_errors_are_shown_and_not_judged(run, sets, other, measured):
-    a = measured("a.json", sets.fake, "-m", "realism")
-    b = measured("b.json", other, "-m", "realism")
+def test_values_without_errors_are_shown_and_not_judged(run, sets, other, written):
+    a = written("a.json", sets.fake, "-m", "realism")
+    b = written("b.json", other, "-m", "realism")
     done = run("compare", a, b)
     assert done.code == 2
     assert "no standard error is known" in done.out
     assert done.out.splitlines()[-1] == "Nothing was compared."
 
 
-def test_what_one_file_has_alone_is_named(run, sets, other, measured):
-    a, b = measured("a.json", sets.fake, "-m", "fid"), measured("b.json", other, "-m", "fid", "-m", "kid")
+def test_what_one_file_has_alone_is_named(run, sets, other, written):
+    a, b = written("a.json", sets.fake, "-m", "fid"), written("b.json", other, "-m", "fid", "-m", "kid")
     done = run("compare", a, b)
     assert done.code == 2
     assert f"only in {b}: kid" in done.out
     assert "(level 0.05 for 1 value)" in done.out
 
 
-def test_precisions_of_two_measures_are_told_apart(run, sets, other, measured):
+def test_precisions_of_two_measures_are_told_apart(run, sets, other, written):
     options = ("-m", "pr", "-m", "prdc", "--set", "prdc.k=2")
     done = run(
-        "compare", measured("a.json", sets.fake, *options), measured("b.json", other, *options), "--json"
+        "compare", written("a.json", sets.fake, *options), written("b.json", other, *options), "--json"
     )
     labels = [each["label"] for each in json.loads(done.out)["comparisons"]]
     assert {"precision", "precision of prdc"} <= set(labels)
     assert len(labels) == len(set(labels))
 
 
-def test_a_value_that_is_no_number_is_not_compared(run, sets, other, measured):
-    a, b = (measured(name, fake, "-m", "fid") for name, fake in (("a.json", sets.fake), ("b.json", other)))
+def test_a_value_that_is_no_number_is_not_compared(run, sets, other, written):
+    a, b = (written(name, fake, "-m", "fid") for name, fake in (("a.json", sets.fake), ("b.json", other)))
     line = json.loads(a.read_text())
     a.write_text(json.dumps({**line, "values": {"frechet": None}}))
     done = run("compare", a, b)
@@ -120,9 +120,9 @@ def test_a_value_that_is_no_number_is_not_compared(run, sets, other, measured):
 # --- What does not compare
 
 
-def test_other_terms_are_refused_and_named_with_their_cure(run, sets, other, measured):
-    a = measured("a.json", sets.fake)
-    b = measured("b.json", other, *MEASURES, "--protocol", "pytorch-fid")
+def test_other_terms_are_refused_and_named_with_their_cure(run, sets, other, written):
+    a = written("a.json", sets.fake)
+    b = written("b.json", other, *MEASURES, "--protocol", "pytorch-fid")
     done = run("compare", a, b)
     assert done.code == 2
     assert done.err.count("refused: ") == 3
@@ -133,9 +133,9 @@ def test_other_terms_are_refused_and_named_with_their_cure(run, sets, other, mea
     assert list(refused) == ["fid", "kid", "pr"]
 
 
-def test_what_compares_is_compared_where_something_is_refused(run, sets, other, measured):
-    a = measured("a.json", sets.fake)
-    b = measured("b.json", other, *MEASURES, "--set", "precision-recall.k=4")
+def test_what_compares_is_compared_where_something_is_refused(run, sets, other, written):
+    a = written("a.json", sets.fake)
+    b = written("b.json", other, *MEASURES, "--set", "precision-recall.k=4")
     done = run("compare", a, b)
     assert done.code == 2
     assert done.err.count("refused: ") == 1
@@ -143,32 +143,32 @@ def test_what_compares_is_compared_where_something_is_refused(run, sets, other, 
     assert "is better by" in done.out.splitlines()[-1]
 
 
-def test_another_reference_is_refused(run, sets, other, measured):
-    a = measured("a.json", sets.fake, "-m", "fid")
-    b = measured("b.json", sets.fake, "-m", "fid", real=other)
+def test_another_reference_is_refused(run, sets, other, written):
+    a = written("a.json", sets.fake, "-m", "fid")
+    b = written("b.json", sets.fake, "-m", "fid", real=other)
     done = run("compare", a, b)
     assert done.code == 2
     for term in ("reference n: 12 against 10", "reference images: ", "use one reference"):
         assert term in done.err
 
 
-def test_files_without_a_common_measure_are_refused(run, sets, other, measured):
-    a, b = measured("a.json", sets.fake, "-m", "fid"), measured("b.json", other, "-m", "kid")
+def test_files_without_a_common_measure_are_refused(run, sets, other, written):
+    a, b = written("a.json", sets.fake, "-m", "fid"), written("b.json", other, "-m", "kid")
     done = run("compare", a, b)
     assert done.code == 2
     assert f"{a} has fid and {b} has kid: no measure is in both" in done.err
 
 
-def test_a_file_of_several_sets_is_refused(run, sets, other, measured):
-    a, b = measured("a.json", sets.fake), measured("b.json", other)
+def test_a_file_of_several_sets_is_refused(run, sets, other, written):
+    a, b = written("a.json", sets.fake), written("b.json", other)
     a.write_text(a.read_text() + b.read_text())
     done = run("compare", a, b)
     assert (done.code, done.out) == (2, "")
     assert f"holds fid more than once, of {sets.fake}, {other}" in done.err
 
 
-def test_one_file_twice_is_a_usage_error(run, sets, measured):
-    a = measured("a.json", sets.fake)
+def test_one_file_twice_is_a_usage_error(run, sets, written):
+    a = written("a.json", sets.fake)
     done = run("compare", a, a)
     assert (done.code, done.out) == (2, "")
     assert "A and B are both" in done.err
