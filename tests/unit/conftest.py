@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from gen_eval import datasets
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Pixels
+from gen_eval.fetch import Asset
 from gen_eval.images import open_images
 from gen_eval.spec import Resize, Spec
 from gen_eval.summary import Request, summarize
@@ -188,3 +190,23 @@ class Counted:
 @pytest.fixture(scope="session")
 def counted() -> type[Counted]:
     return Counted
+
+
+def _read_gray(path: Path, parts: Any) -> None:
+    for split, part in parts.items():
+        rng = np.random.default_rng(len(split))
+        part.images[:] = rng.integers(0, 256, part.images.shape)
+        part.labels[:] = np.arange(len(part.labels)) % 2
+
+
+@pytest.fixture
+def gray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dataset of two splits, of 60 and 40 images, in a file of nothing."""
+    (tmp_path / "gray.bin").touch()
+    monkeypatch.setenv("GEN_EVAL_GRAY", str(tmp_path / "gray.bin"))
+    monkeypatch.setenv("GEN_EVAL_CACHE", str(tmp_path / "cache"))
+    asset = Asset("gray", (), env="GEN_EVAL_GRAY")
+    source = datasets.DatasetSource(
+        asset, {"train": 60, "test": 40}, (8, 8, 1), ("black", "white"), _read_gray
+    )
+    monkeypatch.setitem(datasets.DATASETS, "gray", source)
