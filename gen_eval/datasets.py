@@ -147,7 +147,7 @@ def may_be_meant(source: Any) -> bool:
     """Whether a text may be meant for the name of a dataset: one word, and no path here."""
     if not isinstance(source, str) or Path(source).exists():
         return False
-    return not Path(source).suffix and len(Path(source).parts) == 1
+    return Path(source).name == source and not Path(source).suffix
 
 
 def _require_split(name: str, split: str) -> None:

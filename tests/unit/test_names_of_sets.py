@@ -48,9 +48,10 @@ def test_a_name_that_is_nearly_one_is_told(name):
 def test_a_word_that_is_neither_a_path_nor_a_dataset_is_told_which_there_are(word, hint):
     with pytest.raises(ImagesError, match=f"{word} does not exist.*; unknown dataset '{word}': {hint}"):
         open_source(word)
-    with pytest.raises(ImagesError) as caught:
-        open_source(f"{word}/real")
-    assert "dataset" not in str(caught.value)
+    for path in (f"{word}/real", f"{word}/"):
+        with pytest.raises(ImagesError) as caught:
+            open_source(path)
+        assert "dataset" not in str(caught.value)
 
 
 def test_a_folder_of_the_same_name_is_not_guessed_at(tmp_path, monkeypatch):
