@@ -336,7 +336,10 @@ class InceptionScore(_Fed):
         self.splits = splits
 
     def forward(self, imgs: Tensor) -> tuple[Tensor, Tensor]:
-        """The score of one batch alone, as :meth:`compute` gives it; the batch is taken in besides."""
+        """The score of one batch alone, as :meth:`compute` gives it; the batch is taken in besides.
+
+        It goes through the network twice, and what was gathered is copied: to score no batches, call :meth:`update`.
+        """
         before = None if self._monitor is None else self._monitor.state_dict()
         self.reset()
         self.update(imgs)
