@@ -38,6 +38,12 @@ MEASURED = {
         "geneval stats cifar10:train --part K/50 -o cifar10-train-K.safetensors, K from 1 to 21 and from 33 to 50",
         "the same with --backend onnxruntime, K from 22 to 32",
     ),
+    **{
+        f"{name}:test": (
+            f"geneval stats {name}:test --part K/20 -o {name}-test-K.safetensors, K from 1 to 20",
+        )
+        for name in ("mnist", "fashion-mnist")
+    },
 }
 HEAD = """# Statistics that ship, a table for each file; gen_eval.references reads them. README.md says what they are.
 # Written by benchmarks/reference_stats.py.

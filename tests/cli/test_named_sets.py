@@ -105,8 +105,8 @@ def test_what_really_ships_is_shown(run):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("mnist:test", "no statistics of mnist:test ship, as those of cifar10:test, cifar10:train"),
-        ("mnist", "geneval stats mnist -o FILE.safetensors"),
+        ("digits:test", "no statistics of digits:test ship, as those of cifar10:test, cifar10:train"),
+        ("digits", "geneval stats digits -o FILE.safetensors"),
         ("cifar10:tset", "no split 'tset'"),
         ("cifar-10:test", "did you mean 'cifar10'"),
     ],
@@ -185,7 +185,7 @@ def test_pictures_need_the_images_before_the_work(run, sets, no_images, tmp_path
     [
         ("test", "digits:train", "mnist:test", "-t", "mean-test"),
         ("test", "mnist:test", "digits:train", "-t", "mean-test"),
-        ("fid", "mnist:test", "digits:test"),
+        ("fid", "images:mnist:test", "digits:test"),
         ("stats", "mnist:test", "-o", "mnist.safetensors"),
         ("sensitivity", "mnist:test", "-m", "fid", "--disturbance", "noise"),
     ],

@@ -85,7 +85,7 @@ def test_images_come_when_they_are_read(monkeypatch):
 
 def test_the_index_tells_what_the_files_hold():
     names = [row.name for row in references.shipped()]
-    assert {"cifar10:train", "cifar10:test"} <= set(names)
+    assert {"cifar10:train", "cifar10:test", "mnist:test", "fashion-mnist:test"} <= set(names)
     assert len(set(names)) == len(names)
     for row in references.shipped():
         assert hashlib.sha256(row.path.read_bytes()).hexdigest() == row.sha256
@@ -99,7 +99,7 @@ def test_the_index_tells_what_the_files_hold():
         assert row.content == datasets.content(*datasets.named(row.name))
         assert (summary.name, summary.digest) == (row.name, row.content)
         assert not summary.claimed
-        assert f"geneval stats {row.name}" in row.made[0]
+        assert f"geneval stats {row.name} " in row.made[0]
 
 
 def test_every_file_is_in_the_index():
