@@ -192,9 +192,25 @@ JOBS: dict[str, Arguments] = {
         *("--dims", "3072", "--kind", "exact"),
     ],
     "zoo sample": lambda folder, n: ["zoo", "sample", "sngan-mnist", "-n", str(n), "-o", "{out}/samples.npz"],
+    "zoo likelihood": lambda folder, n: ["zoo", "likelihood", "mnist:train", "glow-mnist", "-n", str(n)],
+    "zoo grid": lambda folder, n: [
+        *("zoo", "grid", "sngan-mnist", "--rows", "64", "--columns", str(n // 64)),
+        *("-o", "{out}/grid.png"),
+    ],
+    "zoo train": lambda folder, n: [
+        *("zoo", "train", "vae", "--data", "mnist", "--steps", "200", "-o", "{out}/vae.safetensors")
+    ],
 }
-# Sizes that are not the usual: the network has no n, and the exact transport refuses more.
-SIZES_OF = {"list": (0,), "inception": (128, 256), "wasserstein": (5_000,)}
+# Sizes that are not the usual: the network has no n, the exact transport and a picture refuse more, and the training
+# images of MNIST are so many.
+SIZES_OF = {
+    "list": (0,),
+    "inception": (128, 256),
+    "wasserstein": (5_000,),
+    "zoo grid": (4_096,),
+    "zoo train": (60_000,),
+}
+ALONE = ("list", "zoo sample", "zoo likelihood", "zoo grid", "zoo train")  # need no inputs
 JOBS["inception"] = lambda folder, n: ["fid", *(str(folder / f"photos-{role}-{n}") for role in "ab")]
 
 
@@ -203,7 +219,7 @@ JOBS["inception"] = lambda folder, n: ["fid", *(str(folder / f"photos-{role}-{n}
 
 def write_inputs(n: int, folder: Path) -> None:
     """What the jobs of one size read, where it is not there yet."""
-    if (folder / f"made-{n}").exists() or not n:
+    if (folder / f"made-{n}").exists():
         return
     if n in SIZES_OF["inception"]:
         for seed, role in enumerate("ab"):
@@ -292,9 +308,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.folder or Path(scratch)
         folder.mkdir(exist_ok=True)
-        runs = list(run_all(args.jobs, args.n, folder, args.limit))
-    out = RESULTS / f"memory-cpu-{args.date}.csv"
-    write_csv(out, runs, ("torch", "numpy", "scipy", "gen_eval"))
+        out, runs = RESULTS / f"memory-cpu-{args.date}.csv", []
+        for run in run_all(args.jobs, args.n, folder, args.limit):
+            print(run, file=sys.stderr, flush=True)
+            runs.append(run)  # written each time, so that what is cut short leaves what it has
+            write_csv(out, runs, ("torch", "numpy", "scipy", "gen_eval"))
     print_table(runs)
     print(f"\nevery run: {out}; {os.environ.get('OMP_NUM_THREADS', cores())} threads")
 
@@ -304,10 +322,10 @@ def run_all(jobs: Sequence[str], sizes: Sequence[int], folder: Path, limit: int)
     for job in jobs:
         late = ""
         for n in SIZES_OF.get(job, sizes):
-            write_inputs(n, folder)
+            if job not in ALONE:
+                write_inputs(n, folder)
             run = measure(job, n, folder, limit) if not late else Run(job, n, None, None, None, late)
             late = late or run.note
-            print(run, file=sys.stderr, flush=True)
             yield run
 
 
