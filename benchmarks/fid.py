@@ -25,10 +25,10 @@ from pathlib import Path
 
 from gen_eval.bench.pictures import write_folder
 from gen_eval.bench.races import (
-    PEERS,
     Run,
     commands_of,
     installed,
+    libraries_of,
     peer_of,
     prepare_peers,
     race,
@@ -39,7 +39,6 @@ from gen_eval.bench.recording import write_csv
 
 HERE = Path(__file__).parent
 SETS = {"jpeg256": (256, "jpg"), "png64": (64, "png")}
-LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "pillow", "gen_eval", *PEERS)
 
 
 def main() -> None:
@@ -77,7 +76,7 @@ def main() -> None:
             if failed:
                 raise SystemExit("\n".join(failed.values()))
             runs += found
-            write_csv(out, runs, LIBRARIES)
+            write_csv(out, runs, libraries_of(args.tools))
     print_table(runs)
     print(f"\nevery run: {out}")
 

@@ -27,6 +27,8 @@ PEERS = tuple(MOST_WORKERS)
 OURS = "geneval"
 # What our command does for itself, for those that leave glibc as it is: freed memory is kept, none is mapped anew.
 TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+# Packages whose versions matter to every contestant.
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "pillow", "gen_eval", *PEERS)
 _TUNED = "tuned"
 _PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -93,9 +95,22 @@ def installed() -> list[str]:
     return [peer for peer in PEERS if version(peer) != ABSENT]
 
 
-def tools_of(peers: Sequence[str]) -> list[str]:
-    """Each peer, and ours under its protocol right after it: what the machine does besides hits both alike."""
-    return [tool for peer in peers for tool in (peer, f"{OURS}:{peer}")]
+def tools_of(peers: Sequence[str], *given: str) -> list[str]:
+    """Each peer, and ours under its protocol right after it: what the machine does besides hits both alike.
+
+    Args:
+        peers: their names.
+        given: what ours is given, as in the name of a contestant.
+    """
+    ours = "+".join([OURS, *given])
+    return [tool for peer in peers for tool in (peer, f"{ours}:{peer}")]
+
+
+def libraries_of(tools: Sequence[str]) -> list[str]:
+    """The packages whose versions matter to contestants: :data:`LIBRARIES`, and the backends that some are given."""
+    given = [word for tool in tools if peer_of(tool) for word in tool.partition(":")[0].split("+")[1:]]
+    backends = [word for word in given if _option(word) == "--backend"]
+    return list(dict.fromkeys([*LIBRARIES, *backends]))
 
 
 def peer_of(tool: str) -> str | None:

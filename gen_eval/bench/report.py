@@ -13,9 +13,19 @@ import torch
 from gen_eval.bench.limits import Rate, best_gemm, device_name, measure_limits
 from gen_eval.bench.overlap import Overlap
 from gen_eval.bench.pictures import write_folder
-from gen_eval.bench.races import PEERS, Run, commands_of, installed, prepare_peers, race, standings, tools_of
+from gen_eval.bench.races import (
+    LIBRARIES,
+    PEERS,
+    Run,
+    commands_of,
+    installed,
+    prepare_peers,
+    race,
+    standings,
+    tools_of,
+)
 from gen_eval.bench.recording import cores, machine, version
-from gen_eval.bench.stages import Stage, measure_stages
+from gen_eval.bench.stages import NETWORK, Stage, measure_stages
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Extractor
 from gen_eval.extractors.backends import TORCH
@@ -27,10 +37,10 @@ from gen_eval.planning import load_extractors, pick_device
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
 
-LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "pillow", "gen_eval", *PEERS)
 INCEPTION = "inception"  # what the peers look through
 # The numbers that a network multiplies, by the precision that it is asked for.
 _NUMBERS = {"fp32": "float32", "tf32": "tf32", "bf16": "bfloat16"}
+_USUAL = ("fp32", TORCH)  # what ours needs no word for
 
 
 @dataclass(frozen=True)
@@ -129,9 +139,17 @@ class Report:
     absent: Sequence[str] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     machine: str = field(default_factory=machine)
-    libraries: Mapping[str, str] = field(
-        default_factory=lambda: {library: version(library) for library in LIBRARIES}
-    )
+
+    @property
+    def libraries(self) -> Mapping[str, str]:
+        """Versions of the packages that matter, with that which ran the network."""
+        return {library: version(library) for library in (*LIBRARIES, self.settings.backend)}
+
+    @property
+    def network(self) -> str:
+        """The network and its terms, such as ``inception, fp32, 2 threads``."""
+        on = threads_in_words(self.threads) if self.threads else self.device
+        return f"{self.settings.extractor}, {self.settings.arithmetic}, {on}"
 
     @property
     def limit(self) -> Rate | None:
@@ -145,7 +163,12 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """All of it, as what JSON can hold."""
         stages = [
-            {**asdict(stage), "images_per_s": stage.rate, "gflops": stage.gflops, "share": self.share(stage)}
+            {
+                **asdict(stage),
+                "images_per_s": stage.rate if stage.per_image else None,
+                "gflops": stage.gflops,
+                "share": self.share(stage),
+            }
             for stage in self.stages
         ]
         overlap = {**asdict(self.overlap), "images_per_s": self.overlap.rate, "idle": self.overlap.idle}
@@ -172,6 +195,8 @@ class Report:
             yield Row("limit", rate.what, _terms(rate), rate.value, rate.unit)
         for stage in self.stages:
             where = f"{stage.n} images of {self.settings.set}"
+            if stage.name == NETWORK:
+                where += f", {self.network}"
             if stage.per_image:
                 yield Row("stage", stage.name, where, stage.milliseconds, "ms/image")
             else:
@@ -181,7 +206,7 @@ class Report:
             share = self.share(stage)
             if share is not None:
                 yield Row("stage", stage.name, where, share, "of the limit")
-        where = f"{self.overlap.n} images of {self.settings.set}"
+        where = f"{self.overlap.n} images of {self.settings.set}, {self.network}"
         yield Row("pass", "all", where, self.overlap.rate, "images/s")
         yield Row("pass", "network runs", where, self.overlap.busy, "of the time")
         yield Row("pass", "network waits", where, self.overlap.idle, "of the time")
@@ -209,7 +234,7 @@ def benchmark(settings: Settings, ours: Sequence[str], progress: Progress = sile
     Args:
         settings: what to benchmark.
         ours: the beginning of our own command for FID, which takes ``REAL FAKE --protocol NAME --json`` and the
-            weights, the device, the precision and the backend besides.
+            weights and the device besides, and the precision and the backend where they are not the usual ones.
         progress: told how far it is.
 
     Raises:
@@ -246,13 +271,11 @@ def benchmark(settings: Settings, ours: Sequence[str], progress: Progress = sile
         )
         runs, failed = list[Run](), dict[str, str]()
         if weights:
-            options = [
-                *("--weights", str(weights), "--device", str(device), "--offline"),
-                *("--precision", settings.precision, "--backend", settings.backend),
-            ]
+            options = ["--weights", str(weights), "--device", str(device), "--offline"]
+            given = [word for word in (settings.precision, settings.backend) if word not in _USUAL]
             home = Path(scratch) / "home"
             prepare_peers(weights, home)
-            commands = commands_of(tools_of(peers), [*ours, *options], real, fake, home, str(device))
+            commands = commands_of(tools_of(peers, *given), [*ours, *options], real, fake, home, str(device))
             runs, failed = race(
                 commands, rounds=settings.rounds, images=settings.images, name=settings.set, progress=progress
             )

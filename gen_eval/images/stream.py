@@ -101,7 +101,7 @@ def _outcomes(
         return _Prepared(index, prepare(outcome.pixels), outcome.digest, outcome.note)
 
     if images.thread_safe:
-        # One image at a time: the full-size pixels of a chunk are never in memory together.
+        # One image at a time: where `prepare` resizes, the full-size pixels of a chunk are never in memory together.
         return in_order(lambda index: finish(index, images.read([index])[0]), chunks, workers)
     read = (list(zip(chunk, images.read(chunk), strict=True)) for chunk in chunks)
     return in_order(lambda pair: finish(*pair), read, workers)

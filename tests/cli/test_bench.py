@@ -201,6 +201,26 @@ def test_a_real_peer(weights, tmp_path):
     assert min(run.peak_mib for run in runs) > 200  # torch and the network at least
 
 
+def test_ours_is_named_by_what_it_is_given(run, stand_ins):
+    done = run("bench", *TINY, "--rounds", 1, "--peer", "pytorch-fid", "--precision", "bf16", "--json")
+    assert done.code == 0, done.err
+    tools = [each["tool"] for each in json.loads(done.out)["processes"]]
+    assert tools == ["pytorch-fid", "geneval+bf16:pytorch-fid"]
+
+
+def test_rows_tell_what_ran_the_network():
+    """Files of two backends or precisions are told apart."""
+    settings = Settings(backend="onnxruntime")
+    network = Stage("network", 10, 2.0, gflop=10.0)
+    distance = Stage("distance", 10, 2.0, per_image=False)
+    found = Report(settings, "cpu", 2, "resize", [], [network, distance], stages.Overlap(10, 4.0, 2.0, 1.0))
+    terms = "10 images of jpg256, inception, fp32 by onnxruntime, 2 threads"
+    assert {row.setting for row in found.rows()} == {terms, "10 rows a set"}
+    assert "onnxruntime" in found.libraries
+    assert "onnxruntime" not in Report(Settings(), "cpu", 2, "", [], [], found.overlap).libraries
+    assert [stage["images_per_s"] for stage in found.to_json()["stages"]] == [5.0, None]
+
+
 def test_every_run_is_a_row():
     runs = [Run("jpg8", 4, tool, turn, 1.0, 0.5, 0.5, 100.0, 2.0) for turn in (0, 1) for tool in ("a", "b")]
     found = Report(Settings(), "cpu", 1, "resize", [], [], stages.Overlap(4, 4.0, 2.0, 1.0), runs)

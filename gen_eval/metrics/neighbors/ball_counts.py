@@ -25,6 +25,8 @@ _ROUGH = (
 _FIRST = (
     12  # nearest queries of a ball that are remembered: a half of the queries holds one, but for 1 in 4,096
 )
+# Numbers gathered at a time to find ranks: in a CPU's cache 1.6 million pairs take .19 s, and .68 s all at once.
+_GATHERED, _GATHERED_ON_GPU = 1 << 17, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -200,13 +202,19 @@ class _Tally:
         self._smallest.scatter_reduce_(0, query, self._radii[ball], "amin")
 
         squared = (pairs.lower + pairs.upper) / 2
-        rank = (self._squared[pairs.column] < squared[:, None]).sum(1)
+        rank = self._ranked(pairs.column, squared)
         listed = rank < self._reach
         query, ball, rank = pairs.row[listed], pairs.column[listed], rank[listed]
         self._ranks.scatter_add_(0, ball * self._reach + rank, torch.ones_like(rank))
         self._first.add(ball, query, squared[listed].float())
         open_ = self._held[query] <= _SATURATED
         self._pairs.append(torch.stack([query[open_], ball[open_], rank[open_]]).int())
+
+    def _ranked(self, ball: Tensor, squared: Tensor) -> Tensor:
+        """How many of the listed neighbours of each centre are nearer than ``squared``, ``[p]``: ``[p]`` int64."""
+        size = max(1, (_GATHERED_ON_GPU if ball.is_cuda else _GATHERED) // self._reach)
+        parts = zip(torch.split(ball, size), torch.split(squared, size), strict=True)
+        return torch.cat([(self._squared[some] < far[:, None]).sum(1) for some, far in parts])
 
     def finish(self) -> Membership:
         """What there is to know."""

@@ -166,6 +166,7 @@ def test_absent_peers_are_left_out(monkeypatch):
 
 
 def test_ours_follows_each_peer_s_protocol(tmp_path):
+    assert races.tools_of(["clean-fid"], "bf16") == ["clean-fid", "geneval+bf16:clean-fid"]
     tools = races.tools_of(["clean-fid"])
     commands = races.commands_of(tools, ["geneval", "fid"], tmp_path / "r", tmp_path / "f", tmp_path, "cpu")
     assert list(commands) == ["clean-fid", "geneval:clean-fid"]
@@ -187,6 +188,7 @@ def test_contestants_are_given_what_their_names_add(tmp_path):
         "clean-fid", *(tmp_path / name for name in ("r", "f", "")), "cpu"
     )
     assert ours[-7:] == ["--protocol", "clean-fid", "--backend", "openvino", "--precision", "bf16", "--json"]
+    assert races.libraries_of(tools) == [*races.LIBRARIES, "openvino"]
     runs = [
         Run("s", 2, tool, 0, wall, 1.0, 0.0, 10.0, 4.0) for tool, wall in zip(tools, (6.0, 2.0), strict=True)
     ]

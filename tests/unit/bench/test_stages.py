@@ -99,6 +99,20 @@ def test_decoding_is_timed(pictures):
     assert len(stages) == 5
 
 
+class SlowAtFirst(Slow):
+    """The first image to be read takes a second more, as that does which loads the reader of a format."""
+
+    def read(self, indices):
+        time.sleep(self._seconds)
+        self._seconds = 0
+        return self._images.read(indices)
+
+
+def test_what_the_first_image_loads_is_not_timed(pictures):
+    stages, _ = measure_stages(SlowAtFirst(pictures, 1.0), pictures, Pixels(), FID, TERMS, many=0, workers=0)
+    assert stages[0].seconds < 0.8
+
+
 def test_a_network_that_waits_is_idle(pictures):
     """400 ms to read each batch of 4, next to nothing to look at it."""
     request = Request(Pixels(), ("pool",))

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
 from gen_eval.metrics.neighbors import distances, tiles
@@ -297,6 +298,29 @@ def test_block_size_changes_nothing(size, rng, monkeypatch):
     after = survey(*sets, [Balls(3)], realism=True)[0]
     assert after.prdc() == before.prdc()
     assert torch.equal(after.nearness, before.nearness)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor holds."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for each in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(each, torch.Tensor):
+                self.numbers = max(self.numbers, each.numel())
+        return made
+
+
+def test_a_collapsed_set_takes_no_more_than_a_few_tiles(rng):
+    """Images that lie at the centre of 64 dimensions lie in every ball: all pairs count."""
+    reference = as32(rng.normal(size=(1000, 64)))
+    generated = as32(rng.normal(0, 0.01, size=(1000, 64)))
+    with Largest() as largest:
+        score = density_coverage(generated, reference)
+    assert score.values["density"] > 100
+    assert largest.numbers <= 4 * 1000 * 1000
 
 
 def test_the_global_random_state_and_the_features_are_left_alone(rng):
