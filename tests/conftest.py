@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("gen_eval", deadline=None)
 settings.load_profile("gen_eval")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Files in their order: pytest-xdist would leave those of few and long tests for last, when one core idles."""
+    config.option.loadscopereorder = False
+
 
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _WORKERS > 1:

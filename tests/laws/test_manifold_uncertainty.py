@@ -88,11 +88,11 @@ def spread(p, repetitions):
 @pytest.mark.parametrize(
     ("world", "n", "m", "d", "k", "repetitions"),
     [
-        (shifted, 300, 400, 8, 3, 250),
-        (shifted, 500, 300, 2, 3, 250),
-        (alike, 400, 300, 64, 3, 200),
-        (overlapping, 600, 300, 8, 3, 200),
-        (dropped, 300, 400, 2, 5, 250),
+        (shifted, 300, 400, 8, 3, 150),
+        (shifted, 500, 300, 2, 3, 150),
+        (alike, 400, 300, 64, 3, 150),
+        (overlapping, 600, 300, 8, 3, 150),
+        (dropped, 300, 400, 2, 5, 150),
         (dropped, 1000, 800, 8, 3, 60),
     ],
 )
@@ -109,13 +109,13 @@ def test_intervals_cover_the_estimators_own_mean(world, n, m, d, k, repetitions)
 
 def test_intervals_are_somewhat_short_where_a_few_balls_at_the_edge_decide():
     """In the plane the far side of the generated set lies in a handful of large balls: skewed, and .87 to .92."""
-    run = simulate(shifted, 300, 500, 2, 5, 200)
-    assert (run.covered(run.errors) > 0.87 - spread(0.87, 200)).all()
+    run = simulate(shifted, 300, 500, 2, 5, 150)
+    assert (run.covered(run.errors) > 0.87 - spread(0.87, 150)).all()
 
 
 def test_the_binomial_error_alone_would_be_too_short():
     """What the halving is for: the balls are drawn as well."""
-    run = simulate(shifted, 300, 400, 8, 3, 250)
+    run = simulate(shifted, 300, 400, 8, 3, 150)
     assert (run.covered(run.binomial)[[0, 1]] < 0.85).all()
 
 
@@ -137,7 +137,7 @@ def test_the_error_falls_as_the_root_of_n():
 
 @pytest.mark.parametrize(
     ("world", "n", "m", "d", "k", "sample"),
-    [(shifted, 1000, 800, 8, 3, 150), (overlapping, 500, 1200, 2, 3, 200), (dropped, 900, 900, 8, 5, 120)],
+    [(shifted, 500, 400, 8, 3, 75), (overlapping, 300, 700, 2, 3, 120), (dropped, 450, 450, 8, 5, 60)],
 )
 def test_intervals_of_a_sample_cover_the_value_of_all_and_its_own_mean(world, n, m, d, k, sample):
     """Both sets are drawn again and again, and of each a sample: the draw is counted, and the sets' own."""

@@ -23,7 +23,7 @@ from gen_eval.metrics.transport.sliced import sliced_wasserstein
 
 NOISE = 2.5
 Z = 1.96  # of a 95 % interval
-REPETITIONS = 400
+REPETITIONS = 250
 
 
 class Run(NamedTuple):

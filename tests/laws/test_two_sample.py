@@ -1,6 +1,6 @@
 """What two-sample tests promise, simulated: p-values, level, power and the smallest effect that they find.
 
-p-values are asked to be uniform by the Kolmogorov-Smirnov test over 500 repetitions. Those of permutations are whole
+p-values are asked to be uniform by the Kolmogorov-Smirnov test over 300 repetitions. Those of permutations are whole
 multiples, so each is spread evenly over its step, and over its ties too for the nearest-neighbour accuracy, which takes
 few values; where nothing differs that is exactly uniform. Tolerances of shares are `NOISE` standard deviations of what
 the repetitions leave uncertain.
@@ -80,15 +80,15 @@ def noise(share, repetitions):
 
 @pytest.mark.parametrize("name", TESTS)
 def test_p_values_are_uniform_and_the_level_holds_where_nothing_differs(name):
-    found = simulate(TESTS[name], lambda rng: gaussians(22, 17, 3, rng), 500)
+    found = simulate(TESTS[name], lambda rng: gaussians(22, 17, 3, rng), 300)
     p = found["p_value"]
     mid = found.get("mid_p_value", p - 0.5 / (1 + PERMUTATIONS))
-    spread = p - 2 * np.random.default_rng(1).random(500) * (p - mid)
+    spread = p - 2 * np.random.default_rng(1).random(300) * (p - mid)
     assert kstest(spread, "uniform").pvalue > 0.01
     for level in (0.05, 0.1, 0.25):
-        assert (p <= level + 1e-9).mean() <= level + noise(level, 500)
+        assert (p <= level + 1e-9).mean() <= level + noise(level, 300)
     if name != "nearest-neighbor-test":  # of which ties make the p-value larger
-        assert (p <= 0.05 + 1e-9).mean() >= 0.05 - noise(0.05, 500)
+        assert (p <= 0.05 + 1e-9).mean() >= 0.05 - noise(0.05, 300)
 
 
 @pytest.mark.parametrize("name", TESTS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -27,19 +29,23 @@ from gen_eval.summary import Request, Summary, summarize
 
 Pair = tuple[Path, Path]  # real, fake
 
-COUNTS = {"small": (24, 32), "early": (70, 72), "medium": (120, 130)}
+# How many images each kind of pair has. A peer takes the better part of a second for each of the mixed ones.
+COUNTS = {"mixed": (12, 16), "cifar10": (70, 72)}
+
+
+def _features_of_clean_fid_legacy(*args: Any, **options: Any) -> peers.PeerResult:
+    """The distance of this mode is that of the other one, half a minute of a core."""
+    with mock.patch("cleanfid.fid.frechet_distance", return_value=math.nan):
+        return peers.clean_fid(*args, mode="legacy_pytorch", **options)
+
 
 # How each peer runs, by the protocol that stands for it.
 RUNS: dict[str, Callable[..., peers.PeerResult]] = {
     "pytorch-fid": peers.pytorch_fid,
     "torch-fidelity": peers.torch_fidelity,
     "clean-fid": peers.clean_fid,
-    "clean-fid-legacy-pytorch": lambda *args, **options: peers.clean_fid(
-        *args, mode="legacy_pytorch", **options
-    ),
+    "clean-fid-legacy-pytorch": _features_of_clean_fid_legacy,
 }
-# Two of them stack images before they resize; all are faster in batches smaller than their own.
-BATCH_SIZES = {"cifar10": 16, "mixed": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -67,15 +73,15 @@ def peer_weights(weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pair]:
-    """The pair of folders of a kind (cifar10 or mixed) and a size in :data:`COUNTS`."""
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pair]:
+    """The pair of folders of a kind in :data:`COUNTS`."""
 
     @cache
-    def make(name: str, size: str) -> Pair:
+    def make(name: str) -> Pair:
         pictures = _or_skip(load, "cifar10").images
         rng = np.random.default_rng(0)
         root = tmp_path_factory.mktemp(name)
-        for kind, count in zip(("real", "fake"), COUNTS[size], strict=True):
+        for kind, count in zip(("real", "fake"), COUNTS[name], strict=True):
             (root / kind).mkdir()
             if name == "mixed":
                 _write_mixed(root / kind, pictures, _or_skip(load, "mnist-5k").images, count, rng)
@@ -89,15 +95,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pa
 
 @pytest.fixture(scope="session")
 def peer_run(
-    folders: Callable[[str, str], Pair], peer_weights: peers.PeerWeights
-) -> Callable[[str, str, str], peers.PeerResult]:
-    """What the peer that a protocol stands for makes of a pair of folders."""
+    folders: Callable[[str], Pair], peer_weights: peers.PeerWeights
+) -> Callable[[str], peers.PeerResult]:
+    """What the peer that a protocol stands for makes of the mixed images.
 
-    @cache
-    def run(protocol: str, name: str, size: str) -> peers.PeerResult:
-        return RUNS[protocol](*folders(name, size), peer_weights, batch_size=BATCH_SIZES[name])
-
-    return run
+    Two of them stack images before they resize, so these come one by one.
+    """
+    return lambda protocol: RUNS[protocol](*folders("mixed"), peer_weights, batch_size=1)
 
 
 @pytest.fixture(scope="session")
@@ -115,18 +119,11 @@ def extractors(weights_file: Path) -> dict[str, Extractor]:
 
 
 @pytest.fixture(scope="session")
-def our_run(
-    folders: Callable[[str, str], Pair], extractors: dict[str, Extractor]
-) -> Callable[..., tuple[Summary, Summary]]:
-    """Our summaries, real and fake, with every row: under some protocols in one pass, by default all."""
-
-    @cache
-    def run(name: str, size: str, protocols: tuple[str, ...] = tuple(RUNS)) -> tuple[Summary, Summary]:
-        requests = [Request(one, ("pool",)) for one in {extractors[protocol]: None for protocol in protocols}]
-        real, fake = (summarize(open_images(folder), requests, rows=None) for folder in folders(name, size))
-        return real, fake
-
-    return run
+def our_run(folders: Callable[[str], Pair], extractors: dict[str, Extractor]) -> tuple[Summary, Summary]:
+    """Our summaries of the mixed images, real and fake, with every row: under all protocols in one pass."""
+    requests = [Request(extractor, ("pool",)) for extractor in dict.fromkeys(extractors.values())]
+    real, fake = (summarize(open_images(folder), requests, rows=None) for folder in folders("mixed"))
+    return real, fake
 
 
 def _or_skip(get: Callable[..., Any], *args: Any) -> Any:

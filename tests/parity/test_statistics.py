@@ -68,7 +68,7 @@ def ours(rows: np.ndarray) -> list[Held]:
 def pytorch_fid_files(folders, peer_weights, tmp_path_factory):
     """Statistics of 64 pooled features of two folders, by `pytorch_fid --save-stats`, and the FID of the folders."""
     root = tmp_path_factory.mktemp("pytorch-fid")
-    paths, device = folders("cifar10", "early"), torch.device("cpu")
+    paths, device = folders("cifar10"), torch.device("cpu")
     files = [root / f"{name}.npz" for name in ("real", "fake")]
     with peers.surroundings(peer_weights, "pytorch_fid.fid_score") as peer:
         for folder, file in zip(paths, files, strict=True):

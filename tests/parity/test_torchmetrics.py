@@ -21,7 +21,7 @@ N = 8
 def sets(folders, tmp_path_factory):
     """Real and fake photographs of sides from 48 to 400 pixels, so that some shrink."""
     root = tmp_path_factory.mktemp("few")
-    for source in folders("mixed", "small"):
+    for source in folders("mixed"):
         (root / source.name).mkdir()
         for path in sorted(source.iterdir())[:N]:
             shutil.copy(path, root / source.name)

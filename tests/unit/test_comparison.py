@@ -144,6 +144,7 @@ def pair_of_models(repeat, same_seeds=False):
     return tuple(frechet_of(2 * x + 1, reference, digest) for x, digest in ((a, "aa"), (b, "cc")))
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("same_seeds", "roles"), [(False, ("reference",)), (True, ("generated", "reference"))]
 )

@@ -59,6 +59,7 @@ def test_p_values_are_adjusted_for_their_number():
         assert report.outcomes[0].result.params["alpha"] == pytest.approx(0.05 / len(DEFAULT_TESTS))
 
 
+@pytest.mark.simulation
 def test_all_tests_together_err_at_most_at_the_level():
     differ = sum(
         two_sample_test(cloud(24, [1, rep]), cloud(20, [2, rep]), permutations=130, alpha=0.1).differ

@@ -155,6 +155,7 @@ def test_a_flow_of_digits_is_known_to_the_evaluation():
     assert float((back - images).abs().max()) < 0.6
 
 
+@pytest.mark.simulation
 def test_a_short_training_of_splines_learns_a_ring():
     ring = Mixture.ring(sd=0.3)
     recipe = AutoregressiveFlow(layers=2, width=32, transform="spline", rate=5e-3, batch=128)

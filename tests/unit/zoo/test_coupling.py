@@ -229,6 +229,7 @@ def test_a_flow_of_digits_is_known_to_the_evaluation():
     assert float((back - images).abs().max()) < 0.6
 
 
+@pytest.mark.simulation
 def test_a_short_training_learns_most_of_a_ring():
     ring = Mixture.ring(sd=0.3)
     model = Model("realnvp", "", CouplingFlow(width=32, rate=3e-3, batch=128), "")

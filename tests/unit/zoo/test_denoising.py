@@ -135,6 +135,7 @@ def test_the_loss_starts_near_one_and_falls(kind):
 # --- Samples
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("kind", [DIGITS, POINTS], ids=["images", "vectors"])
 @pytest.mark.parametrize("settings", [{}, CHAINED], ids=[HEUN, LANGEVIN])
 def test_a_network_that_says_nothing_samples_a_gaussian(kind, settings):

@@ -115,6 +115,7 @@ def test_nothing_is_said_of_the_mean_where_a_class_says_nothing():
     assert set(score.errors) == {"cat", "dog"}
 
 
+@pytest.mark.simulation
 def test_the_interval_of_the_mean_covers_its_expectation():
     generator, repetitions = torch.Generator().manual_seed(0), 500
     worlds = zip(CLASSES, (80, 200, 120), (0.2, 0.4, 0.8), (1.0, 1.5, 0.7), strict=True)

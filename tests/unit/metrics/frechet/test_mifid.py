@@ -173,6 +173,7 @@ def test_the_error_of_the_distance_is_that_of_a_mean():
     assert score.biases["memorization_distance"] == 0
 
 
+@pytest.mark.simulation
 def test_intervals_cover_and_the_bias_is_the_true_one():
     # The training images stay what they are. Every other generated one is a copy, so that the distance varies
     # much from set to set, and with it the bias of a quotient.

@@ -36,6 +36,7 @@ def test_totals_equal_a_double_loop(pair):
         torch.testing.assert_close(total, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("estimator", ["unbiased", "biased"])
 def test_the_mean_over_draws_of_waves_is_the_value_of_the_kernel(estimator, pair):
     exact = mmd(*pair, bandwidth=S, estimator=estimator)

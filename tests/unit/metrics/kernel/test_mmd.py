@@ -92,6 +92,7 @@ def rbf_between_gaussians(s, scales, gap):
     return float(torch.prod(s / total.sqrt()) * torch.exp(-(gap**2 / total).sum() / 2))
 
 
+@pytest.mark.simulation
 def test_the_mean_over_many_draws_is_the_closed_form_of_an_rbf_kernel():
     generator, s = torch.Generator().manual_seed(0), 2.0
     a, b, gap = torch.linspace(0.5, 1.5, 4).double(), torch.linspace(1.2, 0.8, 4).double(), 0.5
@@ -109,6 +110,7 @@ def test_the_mean_over_many_draws_is_the_closed_form_of_an_rbf_kernel():
     assert truth > 20 * values.std() / math.sqrt(len(values))  # so that a wrong closed form would show
 
 
+@pytest.mark.simulation
 def test_the_variances_are_those_of_a_linear_kernel():
     """For k = x.y all of them have closed forms: gap' S gap, and traces of products of covariances."""
     generator = torch.Generator().manual_seed(0)

@@ -40,6 +40,7 @@ def values(score, *names):
 # --- Known answers
 
 
+@pytest.mark.simulation
 def test_shifted_unit_squares(rng):
     """The overlap of two unit squares shifted by a is 1 - a."""
     for a in (0, 0.25, 0.5, 0.75):
@@ -54,6 +55,7 @@ def disc(rng, n, radius=1.0):
     return np.stack([r * np.cos(angle), r * np.sin(angle)], 1)
 
 
+@pytest.mark.simulation
 def test_truncated_discs(rng):
     """Generator: a disc of radius 1.5 psi. P = min(1, (1.5 psi)^-2), R = min(1, (1.5 psi)^2)."""
     for psi in (1, 0.8, 0.6, 0.4, 0.3):

@@ -153,6 +153,7 @@ def test_the_draw_knows_no_order_and_another_seed_draws_others():
     assert prdc(generated, reference, sample=80, seed=6).values != one.values
 
 
+@pytest.mark.simulation
 def test_the_mean_over_draws_is_the_value_of_all_and_their_spread_the_stated_one():
     rng, names = np.random.default_rng(3), ("precision", "recall", "density", "coverage")
     sets = as32(rng.standard_normal((220, 16)) + 0.4), as32(rng.standard_normal((150, 16)))

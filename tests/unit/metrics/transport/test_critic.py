@@ -204,6 +204,7 @@ def test_what_makes_no_sense_is_refused(sets, options, error, message):
         kantorovich_rubinstein(*sets, **options)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("seed", [2020, 1])
 def test_a_penalty_does_not_hold_critics_on_a_line_the_wrong_way_round(seed):
     near = torch.randn(400, 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
