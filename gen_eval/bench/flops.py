@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,22 +21,6 @@ def flops(extractor: Extractor, tap: str) -> int:
     """
     side = extractor.resize.size
     image = torch.zeros(1, 3, side, side, device=extractor.device)
-    with FlopCounterMode(display=False, custom_mapping=_prepacked()) as counter:
+    with FlopCounterMode(display=False) as counter:
         extractor(image, (tap,))
     return int(counter.get_total_flops())
-
-
-def _prepacked() -> dict[Any, Any]:
-    """Convolutions by oneDNN with weights in its own layout, which torch's own counter does not know."""
-    try:
-        operator = torch.ops.mkldnn._convolution_pointwise
-    except AttributeError:
-        return {}
-    return {operator: _convolution_flops}
-
-
-def _convolution_flops(
-    x: Sequence[int], weight: Sequence[int], *settings: Any, out_shape: Sequence[int], **more: Any
-) -> int:
-    """Of a convolution with a weight ``[out, in / groups, h, w]``, by the shapes of tensors."""
-    return 2 * math.prod(weight[1:]) * math.prod(out_shape)

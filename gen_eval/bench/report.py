@@ -306,7 +306,7 @@ def _require_peers(settings: Settings) -> list[str]:
             raise UsageError(f"{peer} is not installed: `python -m pip install {peer}`, or leave it out")
     if settings.peers and settings.extractor != INCEPTION:
         raise UsageError(
-            f"{', '.join(settings.peers)} look through {INCEPTION}, not {settings.extractor}: "
+            f"{', '.join(settings.peers)} can look through {INCEPTION} alone, not {settings.extractor}: "
             "leave out one or the other"
         )
     return list(settings.peers)

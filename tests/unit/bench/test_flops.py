@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
-from gen_eval.bench.flops import _prepacked, flops
+from gen_eval.bench.flops import flops
 from gen_eval.errors import FetchError
 from gen_eval.extractors import Custom, Inception, Pixels
 from gen_eval.extractors.inception_weights import WEIGHTS
@@ -36,16 +35,3 @@ def test_inception():
     except FetchError as error:
         pytest.skip(str(error))
     assert flops(Inception.load(weights=weights), "pool") == pytest.approx(11.42e9, rel=1e-3)
-
-
-def test_prepacked_convolutions_count_like_plain_ones():
-    if not torch.backends.mkldnn.is_available() or not _prepacked():
-        pytest.skip("torch without oneDNN, or without its convolution of prepacked weights")
-    x, weight = torch.randn(2, 4, 9, 9), torch.randn(6, 2, 3, 3)
-    with FlopCounterMode(display=False) as plain:
-        F.conv2d(x, weight, None, 2, 1, 1, 2)
-    with FlopCounterMode(display=False, custom_mapping=_prepacked()) as packed:
-        torch.ops.mkldnn._convolution_pointwise(
-            x, weight.to_mkldnn(), None, [1, 1], [2, 2], [1, 1], 2, "none", [], ""
-        )
-    assert packed.get_total_flops() == plain.get_total_flops() == 2 * 2 * 6 * 2 * 9 * 25
