@@ -19,8 +19,8 @@ def write_csv(path: Path, runs: Sequence[Any], libraries: Sequence[str]) -> None
 
     Args:
         path: the file.
-        runs: dataclasses, all of one kind; times and sizes, ``..._s`` and ``..._mib``, are written with four significant
-            digits.
+        runs: dataclasses, all of one kind; times and sizes, ``..._s`` and ``..._mib``, are written with four
+            significant digits.
         libraries: packages whose versions matter.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -151,7 +151,7 @@ def test_wrong_options(run, options, code, message):
 def test_peers_look_through_inception_alone(run, stand_ins):
     done = run("bench", "--extractor", "pixels", "--peer", "clean-fid")
     assert done.code == 1
-    assert "clean-fid look through inception, not pixels" in done.err
+    assert "clean-fid can look through inception alone, not pixels" in done.err
 
 
 def test_a_peer_that_is_not_installed(run, stand_ins):
