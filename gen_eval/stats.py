@@ -54,12 +54,7 @@ class Moments:
         mean = sums.sum(0) / len(rows)
         if not bool(mean.isfinite().all()):
             raise NumericalError(non_finite(rows))
-        scatter = mean.new_zeros(rows.shape[1], rows.shape[1])
-        for block in blocks:
-            _add_products(scatter, block.to(torch.float64, copy=True).sub_(mean))
-        if scatter.device.type == "cpu":
-            scatter += scatter.tril(-1).T
-        return cls(len(rows), mean, scatter)
+        return cls(len(rows), mean, _scatter(blocks, mean))
 
     @property
     def dim(self) -> int:
@@ -339,15 +334,21 @@ class SampleStream:
         return self._parts[0]
 
 
-def _add_products(scatter: Tensor, rows: Tensor) -> None:
-    """Add ``rows' rows``; on the CPU to the lower triangle alone.
+def _scatter(blocks: Sequence[Tensor], mean: Tensor) -> Tensor:
+    """The sum of outer products of the rows of all blocks about a mean, ``[d, d]`` float64.
 
-    That is half the work: 512 rows of 2,048 features take .07 s of a core where the whole product takes .14.
+    On the CPU only the lower triangle is computed, which is half the work: 512 rows of 2,048 features take .07 s of a
+    core where the whole product takes .14.
     """
-    if scatter.device.type == "cpu":
-        scipy.linalg.blas.dsyrk(1.0, rows.numpy().T, beta=1.0, c=scatter.numpy().T, overwrite_c=True)
-    else:
-        scatter.addmm_(rows.T, rows)
+    scatter = mean.new_zeros(len(mean), len(mean))
+    on_cpu = scatter.device.type == "cpu"
+    for block in blocks:
+        rows = block.to(torch.float64, copy=True).sub_(mean)
+        if on_cpu:
+            scipy.linalg.blas.dsyrk(1.0, rows.numpy().T, beta=1.0, c=scatter.numpy().T, overwrite_c=True)
+        else:
+            scatter.addmm_(rows.T, rows)
+    return scatter.add_(scatter.tril(-1).T) if on_cpu else scatter
 
 
 def non_finite(rows: Tensor) -> str:

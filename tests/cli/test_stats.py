@@ -136,7 +136,9 @@ def test_usage_is_that_of_measuring_with_the_verbs_below(run):
 
 def test_datasets_are_named_where_images_are(run, sets, tmp_path, monkeypatch):
     pytest.importorskip("sklearn")  # whose copy of the digits is at hand
-    monkeypatch.setenv("GEN_EVAL_CACHE", str(tmp_path / "cache"))  # not what another version kept, to the last bit
+    monkeypatch.setenv(
+        "GEN_EVAL_CACHE", str(tmp_path / "cache")
+    )  # not what another version kept, to the last bit
     out = tmp_path / "digits.safetensors"
     done = run("stats", "digits:test", "-o", out, "--offline")
     assert done.code == 0, done.err
