@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from gen_eval.errors import UnknownName, UsageError
+from gen_eval.transfer import moved, stacked
 
 Pixels = npt.NDArray[np.uint8]
 Planes = npt.NDArray[Any]  # float32, or uint8 where the kernel rounds
@@ -164,12 +165,13 @@ def finish(prepared: list[Tensor], size: int, kernel: str, device: torch.device)
         ``[b, 3, size, size]`` float32 in [0, 255].
     """
     if kernel in PIXEL_KERNELS:
-        return _moved(torch.stack(prepared), device).float()
+        return stacked(prepared, device).float()
     resize = TENSOR_KERNELS[kernel]
     out = torch.empty((len(prepared), 3, size, size), device=device, memory_format=torch.channels_last)
     for places in _together(prepared, device):
-        images = _moved(torch.stack([prepared[place] for place in places]), device)
-        out[places] = resize(images.permute(0, 3, 1, 2).float(), size)
+        images = stacked([prepared[place] for place in places], device)
+        resized = resize(images.permute(0, 3, 1, 2).float(), size)
+        out.index_copy_(0, moved(torch.tensor(places), device), resized)
     return out
 
 
@@ -181,10 +183,3 @@ def _together(images: list[Tensor], device: torch.device) -> list[list[int]]:
     for place, image in enumerate(images):
         places.setdefault(image.shape, []).append(place)
     return list(places.values())
-
-
-def _moved(batch: Tensor, device: torch.device) -> Tensor:
-    """On the device. A GPU fetches it from pinned memory while the CPU goes on."""
-    if device.type == "cuda" and not batch.is_cuda:
-        return batch.pin_memory().to(device, non_blocking=True)
-    return batch.to(device)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import NumericalError, TooFewImages, UsageError
+from gen_eval.transfer import moved
 
 # Stands in for an n that is unknown: by any count, the covariance comes back that the scatter was made from.
 _ANY_COUNT = 2
@@ -296,9 +297,11 @@ class SampleBuilder:
     def put(self, rows: Tensor, index: Tensor) -> None:
         """Keep those of the ``[b, d]`` rows of images ``index`` that belong to the sample."""
         place = self._place[index]
-        kept = place >= 0
-        self._rows[place[kept].to(self._rows.device)] = rows[kept.to(rows.device)].to(self._rows.device)
-        self._filled[place[kept]] = True
+        kept = (place >= 0).nonzero().flatten()  # on the host, so that nothing waits for a GPU
+        place = place[kept]
+        chosen = rows.index_select(0, moved(kept, rows.device)).to(self._rows)
+        self._rows.index_copy_(0, moved(place, self._rows.device), chosen)
+        self._filled[place] = True
 
     def finish(self) -> Sample:
         """The sample, less the rows that never came."""

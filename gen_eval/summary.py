@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 from collections import Counter
@@ -15,16 +16,18 @@ import torch
 from torch import Tensor
 
 from gen_eval import resize
-from gen_eval.errors import CorruptImages, ImagesError, IncomparableError, NumericalError
+from gen_eval.errors import CorruptImages, ImagesError, IncomparableError, NumericalError, UsageError
 from gen_eval.extractors import Extractor
 from gen_eval.images import Images, stream
 from gen_eval.images.protocol import Pixels
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments, Sample, SampleBuilder
+from gen_eval.transfer import Pace
 
 # Rows gathered before they are added to the moments: a rank-one update at a time would be all overhead.
 _BLOCK = 512
+_LOG = logging.getLogger(__name__)
 DEFAULT_ROWS = 10_000
 
 
@@ -238,18 +241,51 @@ class Reading:
     def __init__(self, request: Request, gathers: Mapping[str, Gather]) -> None:
         self._extractor = request.extractor
         self._gathers = gathers
+        self._pace = Pace(request.extractor.device)
+        self._together = 0  # images that fit through it together, where that was seen; else 0
 
     def add(self, prepared: Sequence[Mapping[Resize, Tensor]], index: Tensor) -> None:
         """Pass images through the network together, and keep their features."""
         self.keep(self.features(prepared), index)
+        self._pace.step()
 
     def features(self, prepared: Sequence[Mapping[Resize, Tensor]]) -> dict[str, Tensor]:
-        """What the network says of images, as :func:`gen_eval.resize.prepare` left them: ``[b, d]`` by tap."""
+        """What the network says of images, as :func:`gen_eval.resize.prepare` left them: ``[b, d]`` by tap.
+
+        Where they do not fit in the memory of the device together, they go in halves, as do those that come later.
+
+        Raises:
+            UsageError: if a single one does not fit.
+        """
+        while True:
+            size = self._together or len(prepared)
+            try:
+                parts = [self._of(prepared[start : start + size]) for start in range(0, len(prepared), size)]
+            except torch.OutOfMemoryError as error:
+                self._fewer(min(size, len(prepared)), error)
+            else:
+                return {tap: torch.cat([part[tap] for part in parts]) for tap in self._gathers}
+
+    def _of(self, prepared: Sequence[Mapping[Resize, Tensor]]) -> dict[str, Tensor]:
         wanted = self._extractor.resize
         batch = resize.finish(
             [image[wanted] for image in prepared], wanted.size, wanted.kernel, self._extractor.device
         )
         return self._extractor(batch, tuple(self._gathers))
+
+    def _fewer(self, size: int, error: torch.OutOfMemoryError) -> None:
+        name, device = self._extractor.spec(next(iter(self._gathers))).name, self._extractor.device
+        if size == 1:
+            raise UsageError(
+                f"not even one image goes through {name} in the memory that is free on {device}: free some there, or "
+                "measure on the CPU, with --device cpu (device='cpu')"
+            ) from error
+        self._together = size // 2
+        _LOG.warning(
+            "%d images do not fit through %s together in the memory of %s: it takes %d from here on, which moves "
+            "numbers by rounding only",
+            *(size, name, device, self._together),
+        )
 
     def keep(self, features: Mapping[str, Tensor], index: Tensor) -> None:
         """Take in the features, ``[b, d]`` by tap, of images ``index``."""

@@ -12,6 +12,7 @@ from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors.tensors import State, fingerprint
 from gen_eval.precision import PRECISIONS, arithmetic
 from gen_eval.spec import Resize, Spec
+from gen_eval.transfer import moved
 
 # From normalised pixels and the taps asked for to at least these taps.
 Forward = Callable[[Tensor, Collection[str]], Mapping[str, Tensor]]
@@ -37,7 +38,10 @@ class Normalize:
 
     def __call__(self, images: Tensor) -> Tensor:
         """``[b, 3, h, w]`` to the same."""
-        mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        mean, std = (
+            moved(torch.tensor(values, dtype=images.dtype), images.device).view(-1, 1, 1)
+            for values in (self.mean, self.std)
+        )
         return (images / self.divisor - mean) / std
 
 

@@ -11,12 +11,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gen_eval import resize
 from gen_eval.evaluation import evaluate
-from gen_eval.extractors import Inception
+from gen_eval.extractors import Custom, Inception
+from gen_eval.images import open_images
 from gen_eval.metrics import METRICS
 from gen_eval.metrics.frechet.frechet import METHODS, frechet
 from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.monitor import Monitor
-from gen_eval.stats import Features, Moments
+from gen_eval.spec import Resize
+from gen_eval.stats import Features, Moments, SampleBuilder
+from gen_eval.summary import Gather, Reading, Request
 from gen_eval.zoo import MODELS, TrainingData, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch finds no CUDA device")
@@ -114,6 +117,25 @@ def test_an_offloaded_monitor_leaves_no_network_on_the_gpu():
     monitor.reset()
     monitor.update(images.flip(0))
     assert monitor.compute()[0].value == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize("kernel", resize.KERNELS)
+def test_a_pass_does_not_wait_for_the_gpu_batch_by_batch(kernel):
+    rng = np.random.default_rng(3)
+    images = [rng.integers(0, 256, shape, np.uint8) for shape in ((40, 60, 3), (32, 32, 3), (40, 60, 3))]
+    batch = [{Resize(16, kernel): resize.prepare(image, 16, kernel)} for image in images]
+    own = Custom(lambda x: x.mean((2, 3)), size=16, name="mine", version="1", resize=kernel, device="cuda")
+    sample = SampleBuilder(300, 3, 100, own.device)
+    reading = Reading(Request(own, ("pool",)), {"pool": Gather(open_images(images), sample)})
+    reading.add(batch, torch.arange(3))  # whatever is set up once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for start in range(3, 300, 3):
+            reading.add(batch, torch.arange(start, start + 3))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    found = reading.finish()[own.spec("pool"), "pool"]
+    assert (found.n, found.sample.n) == (300, 100)
 
 
 @pytest.mark.parametrize("kernel", resize.KERNELS)

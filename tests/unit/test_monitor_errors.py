@@ -37,7 +37,7 @@ class Failing:
         return x.mean((2, 3))
 
 
-FAILURES = (torch.cuda.OutOfMemoryError("made up"), KeyboardInterrupt())
+FAILURES = (RuntimeError("made up"), KeyboardInterrupt())
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
@@ -66,7 +66,7 @@ def test_a_result_may_be_asked_for_again_where_a_network_failed(fake, real):
     own = {"mine": Custom(net, size=8, name="mine", version="1", resize="tf1-bilinear")}
     monitor = Monitor("frechet:mine", reference=real, extractors=own, batch_size=300)
     monitor.update(fake)
-    with pytest.raises(torch.cuda.OutOfMemoryError):
+    with pytest.raises(RuntimeError):
         monitor.compute()
     expected = evaluate("frechet:mine", generated=fake, reference=real, extractors=own)
     assert numbers(monitor.compute()) == pytest.approx(numbers(expected))
