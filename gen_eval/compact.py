@@ -78,9 +78,9 @@ def unpack(tensors: Mapping[str, Tensor], n: int, limit: int | None) -> Features
 
 def loss(features: Features) -> float:
     """The Fréchet distance from features to what is left of them."""
-    features = replace(features, sample=None)  # rows have no say in it
+    features = replace(features, sample=None).to(torch.device("cpu"))  # rows have no say in it
     left = unpack(pack(features), features.moments.n, None)
-    gaussians = [Gaussian(None, each.moments.mean, each.cov().cpu()) for each in (features, left)]
+    gaussians = [Gaussian(None, each.moments.mean, each.cov()) for each in (features, left)]
     return max(frechet(*gaussians, method="value").values["frechet"], 0.0)
 
 

@@ -172,12 +172,13 @@ class Monitor(Evaluation):
             self._parts |= {role: stream.part().to(cpu) for role, stream in self._streams.items()}
         self._streams.clear()
         self._summaries = {role: summary.to(cpu) for role, summary in self._summaries.items()}
-        plan = self._settled
+        if "reference" in self._fed and "reference" in self._summaries:
+            self._sources["reference"] = self._summaries["reference"]
         resting: dict[str, Extractor] = {
             name: extractor if name in self._loading["own"] else Resting.of(extractor)
-            for name, extractor in plan.extractors.items()
+            for name, extractor in self._settled.extractors.items()
         }
-        self._plan = replace(plan, extractors=resting)
+        self._plan = replace(self._settled, extractors=resting)
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -221,8 +222,9 @@ class Monitor(Evaluation):
         return self._plan
 
     def _summarize(self, role: str, source: Images | Summary, plan: Plan) -> Summary:
-        if not isinstance(source, Summary):
-            self._wake()
+        if isinstance(source, Summary):
+            return self._at_home(source)
+        self._wake()
         return super()._summarize(role, source, self._settled)
 
     def _stream(self, role: str) -> Stream:

@@ -22,10 +22,14 @@ def arithmetic(precision: str, device_type: str) -> Iterator[None]:
     # Only the switches of precision are touched: `torch.backends.cudnn.flags` would turn cuDNN off as well.
     by_operation = hasattr(torch.backends, "fp32_precision")
     restore = (_switch_by_operation if by_operation else _switch)(tf32=precision == "tf32")
+    products = torch.backends.cuda.matmul
+    in_bf16 = products.allow_bf16_reduced_precision_reduction  # sums of parts of a product
+    products.allow_bf16_reduced_precision_reduction = False
     try:
         with torch.autocast(device_type, torch.bfloat16, enabled=precision == "bf16"):
             yield
     finally:
+        products.allow_bf16_reduced_precision_reduction = in_bf16
         restore()
 
 

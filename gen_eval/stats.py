@@ -149,7 +149,9 @@ class Sample:
 
     def cut(self, limit: int | None) -> Sample:
         """The same, of at most ``limit`` rows."""
-        return Sample(self.rows[:limit], self.index[:limit], limit)
+        fewer = limit is not None and limit < self.n  # copied then: a view would hold on to all
+        rows, index = self.rows[:limit], self.index[:limit]
+        return Sample(rows.clone() if fewer else rows, index.clone() if fewer else index, limit)
 
     def in_order(self) -> Tensor:
         """The rows in the order of their images, ``[k, d]``."""
@@ -165,7 +167,7 @@ class Sample:
     def _chosen(self, limit: int | None) -> Sample:
         """The rows whose hashed index is lowest, in that order."""
         order = torch.argsort(scrambled(self.index))[:limit]
-        return Sample(self.rows[order.to(self.rows.device)], self.index[order], limit)
+        return Sample(self.rows[moved(order, self.rows.device)], self.index[order], limit)
 
 
 @dataclass(frozen=True)

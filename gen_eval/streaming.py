@@ -207,7 +207,7 @@ class Stream:
         )
         kept = index if told else index[:0]
         seen = self._seen + Part(len(pixels), content % _CONTENTS, notes=notes, index=kept)
-        came = [(self._prepared(image), int(place)) for place, image in zip(index, pixels, strict=True)]
+        came = list(zip(self._prepared(pixels), index.tolist(), strict=True))
         pending = self._pending + came
         self._pass_on(pending, len(pending) - len(pending) % self._batch_size, seen)
 
@@ -224,12 +224,13 @@ class Stream:
         features = {key: found for reading in self._readings for key, found in reading.finish().items()}
         return replace(self._seen, features=features)
 
-    def _prepared(self, image: Tensor) -> dict[Resize, Tensor]:
+    def _prepared(self, pixels: Tensor) -> list[dict[Resize, Tensor]]:
         on_tensors = {one for one in self._resizes if one.kernel in resize.TENSOR_KERNELS}
-        prepared = dict.fromkeys(on_tensors, image)
-        for one in self._resizes - on_tensors:
-            array = image.cpu().numpy()  # Pillow's kernels run nowhere else
-            prepared[one] = resize.prepare(array, one.size, one.kernel, one.fit, one.scaled)
+        prepared = [dict.fromkeys(on_tensors, image) for image in pixels]
+        if on_host := self._resizes - on_tensors:  # Pillow's kernels run nowhere else
+            for resizes, array in zip(prepared, pixels.cpu().numpy(), strict=True):
+                for one in on_host:
+                    resizes[one] = resize.prepare(array, one.size, one.kernel, one.fit, one.scaled)
         return prepared
 
     def _pass_on(self, pending: list[_Waiting], count: int, seen: Part) -> None:

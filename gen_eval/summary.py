@@ -25,8 +25,9 @@ from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments, Sample, SampleBuilder
 from gen_eval.transfer import Pace
 
-# Rows gathered before they are added to the moments: a rank-one update at a time would be all overhead.
-_BLOCK = 512
+# Rows gathered before they are added to the moments: a rank-one update at a time would be all overhead. A GPU, which
+# is waited for then, gathers more.
+_BLOCK, _BLOCK_ON_GPU = 512, 4096
 _LOG = logging.getLogger(__name__)
 DEFAULT_ROWS = 10_000
 
@@ -247,7 +248,6 @@ class Reading:
     def add(self, prepared: Sequence[Mapping[Resize, Tensor]], index: Tensor) -> None:
         """Pass images through the network together, and keep their features."""
         self.keep(self.features(prepared), index)
-        self._pace.step()
 
     def features(self, prepared: Sequence[Mapping[Resize, Tensor]]) -> dict[str, Tensor]:
         """What the network says of images, as :func:`gen_eval.resize.prepare` left them: ``[b, d]`` by tap.
@@ -261,9 +261,12 @@ class Reading:
             size = self._together or len(prepared)
             try:
                 parts = [self._of(prepared[start : start + size]) for start in range(0, len(prepared), size)]
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not _is_lack_of_room(error):
+                    raise
                 self._fewer(min(size, len(prepared)), error)
             else:
+                self._pace.step()
                 return {tap: torch.cat([part[tap] for part in parts]) for tap in self._gathers}
 
     def _of(self, prepared: Sequence[Mapping[Resize, Tensor]]) -> dict[str, Tensor]:
@@ -273,7 +276,7 @@ class Reading:
         )
         return self._extractor(batch, tuple(self._gathers))
 
-    def _fewer(self, size: int, error: torch.OutOfMemoryError) -> None:
+    def _fewer(self, size: int, error: RuntimeError) -> None:
         name, device = self._extractor.spec(next(iter(self._gathers))).name, self._extractor.device
         if size == 1:
             raise UsageError(
@@ -297,6 +300,12 @@ class Reading:
         return {(self._extractor.spec(tap), tap): gather.finish() for tap, gather in self._gathers.items()}
 
 
+def _is_lack_of_room(error: RuntimeError) -> bool:
+    """Whether a GPU said, in one of its ways, that its memory or the pinned one does not hold more."""
+    ways = ("out of memory", "unable to find an engine", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(way in str(error) for way in ways)
+
+
 class Gather:
     """The features of one tap, as they come.
 
@@ -316,7 +325,7 @@ class Gather:
         """Take in the features ``[b, d]`` of images ``index``."""
         self._sample.put(features, index)
         self._pending.append((features, index))
-        if sum(len(rows) for rows, _ in self._pending) >= _BLOCK:
+        if sum(len(rows) for rows, _ in self._pending) >= (_BLOCK_ON_GPU if features.is_cuda else _BLOCK):
             self._flush()
 
     def finish(self) -> Features:
@@ -329,13 +338,14 @@ class Gather:
         if not self._pending:
             return
         rows, index = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
-        bad = index[~rows.isfinite().all(1).cpu()]
-        if len(bad):
+        try:
+            block = Moments.of(rows)
+        except NumericalError as error:
+            bad = index[~rows.isfinite().all(1).cpu()]
             raise NumericalError(
                 f"the features of {len(bad)} images of {self._images.name} are NaN or infinite, first those of "
                 f"{self._images.label(int(bad[0]))}: check that image, and the extractor's weights"
-            )
-        block = Moments.of(rows)
+            ) from error
         self._moments = block if self._moments is None else self._moments + block
         self._pending.clear()
 

@@ -135,7 +135,8 @@ class _Watched:
         return getattr(self.within, name)
 
     def __call__(self, images: Tensor, taps: Collection[str]) -> dict[str, Tensor]:
-        self.begun.append(self.clock.mark())
+        begun = self.clock.mark()
         features = self.within(images, taps)
+        self.begun.append(begun)
         self.done.append(self.clock.mark())
         return features

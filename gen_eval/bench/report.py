@@ -272,6 +272,8 @@ def benchmark(settings: Settings, ours: Sequence[str], progress: Progress = sile
         runs, failed = list[Run](), dict[str, str]()
         if weights:
             options = ["--weights", str(weights), "--device", str(device), "--offline"]
+            if device.type == "cuda":
+                torch.cuda.empty_cache()  # what this process holds there, the others could not have
             given = [word for word in (settings.precision, settings.backend) if word not in _USUAL]
             home = Path(scratch) / "home"
             prepare_peers(weights, home)

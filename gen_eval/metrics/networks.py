@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from gen_eval.errors import NumericalError, TooFewImages
 from gen_eval.metrics.arguments import require_whole
 from gen_eval.metrics.rows import identities, matched
+from gen_eval.transfer import moved
 
 # Weights [k, in, out] and biases [k, 1, out] of each layer of k networks.
 Layers = list[tuple[Tensor, Tensor]]
@@ -303,7 +304,7 @@ class _Rows:
     def batch(self, size: int, draws: torch.Generator) -> Tensor:
         """Random rows for each network, with replacement, scaled, ``[k, size, d]``."""
         drawn = torch.rand(len(self.counts), size, generator=draws, dtype=torch.float64)
-        drawn = (drawn * self.counts[:, None]).long().to(self._places.device)
+        drawn = moved((drawn * self.counts[:, None]).long(), self._places.device)
         return self._scaling(self._side.rows[self._places.gather(1, drawn)])
 
 
@@ -360,7 +361,7 @@ class _Trainer:
         used = self._learner.constrained(layers)
         generated, reference = rows
         return (objective or self._learner.objective)(
-            lambda each: outputs(used, each), generated, reference, mixing.to(generated.device)
+            lambda each: outputs(used, each), generated, reference, moved(mixing, generated.device)
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gen_eval.errors import UsageError
+from gen_eval.precision import full_precision
 from gen_eval.zoo.nets.pixelcnn import PixelCNN
 from gen_eval.zoo.numbers import require_positive, require_whole
 from gen_eval.zoo.observations import LEVELS, TrainedDensity, numbers_of_none
@@ -117,6 +118,6 @@ class AutoregressiveSampler(TrainedDensity):
         observations, _ = self._observations(x)
         if not len(x):
             return numbers_of_none(x)
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(self._device.type):
             of_levels = self._net.log_prob((LEVELS * observations).long().clamp(max=LEVELS - 1))
         return (of_levels.double() + self._net.latent_dim * math.log(LEVELS)).to(x.device)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gen_eval.errors import UnknownName, UsageError
+from gen_eval.precision import full_precision
 from gen_eval.zoo.langevin import NoisyScore, annealed_langevin, heun, karras_sigmas
 from gen_eval.zoo.nets.traces import exact_trace, hutchinson
 from gen_eval.zoo.nets.unet import noise_net
@@ -267,7 +268,7 @@ def ode_log_prob(
 
     begin, end = math.hypot(smallest, data_sd), math.hypot(largest, data_sd)
     start = x.flatten(1) / begin
-    with torch.no_grad():
+    with torch.no_grad(), full_precision(x.device.type):
         solved = solve(field, (start, start.new_zeros(len(x))), math.log(smallest), math.log(largest), solver)
     last, change = solved.state
     sd, dims = largest / end, start.shape[1]
@@ -342,7 +343,7 @@ class NoisyScores(Trained):
             return torch.zeros_like(x)
         sd = 0.5 if self.kind.images else self._scaling["sd"].to(self._device)
         mean = 0.5 if self.kind.images else self._scaling["mean"].to(self._device)
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(self._device.type):
             scaled = ((x.to(self._device) - mean) / sd).float()
             found = self._model.score(scaled, self._model.recipe.smallest if sigma is None else sigma)
         return (found / sd).to(x)

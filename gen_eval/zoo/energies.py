@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gen_eval.errors import UnknownName, UsageError
+from gen_eval.precision import full_precision
 from gen_eval.zoo.chains import Chain
 from gen_eval.zoo.langevin import langevin
 from gen_eval.zoo.nets.energies import energy_net
@@ -256,7 +257,7 @@ class LearntEnergy(Trained):
             UsageError: if x is of another shape, or not finite.
         """
         taken, _ = self._taken(x)
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(self._device.type):
             found: Tensor = self._energy(taken)
         return found.double().to(x.device)
 
@@ -275,7 +276,8 @@ class LearntEnergy(Trained):
             UsageError: if x is of another shape, or not finite.
         """
         taken, unit = self._taken(x)
-        return self._energy.score(taken).to(x) / unit.to(x)
+        with full_precision(self._device.type):
+            return self._energy.score(taken).to(x) / unit.to(x)
 
     def _taken(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As the network takes them, of its type, and how long its unit is, of x.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gen_eval import draws
 from gen_eval.errors import UsageError
+from gen_eval.precision import full_precision
 from gen_eval.zoo.numbers import require_positive, require_whole
 from gen_eval.zoo.observations import (
     TrainedDensity,
@@ -228,7 +229,7 @@ class FlowSampler(TrainedDensity):
         observations, log_volume = self._observations(x)
         if not len(x):
             return numbers_of_none(x)
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(self._device.type):
             found = self._model.log_prob(observations, self._probe(x))
         return (found.double() - log_volume).to(x.device)
 
@@ -237,7 +238,7 @@ class FlowSampler(TrainedDensity):
         observations, _ = self._observations(x)
         if not len(x):
             return observations.flatten(1)
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(self._device.type):
             return self._model.to_latent(observations, self._probe(x))[0]
 
     def _probe(self, x: Tensor) -> Tensor | None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gen_eval.errors import NumericalError, StoreError, UsageError
+from gen_eval.precision import full_precision
 from gen_eval.zoo.checkpoint import Checkpoint, below, kept_modules, sampler_of
 from gen_eval.zoo.data import TrainingData, key
 from gen_eval.zoo.sampler import Sampler
@@ -53,9 +54,10 @@ class Run:
         self.torn = True
         self._task.begin(self.steps)
         losses: dict[str, float] = {}
-        for player in self._task.players:
-            for turn in range(player.turns):
-                losses |= self._turn(player, turn)
+        with full_precision(self._device.type):
+            for player in self._task.players:
+                for turn in range(player.turns):
+                    losses |= self._turn(player, turn)
         self._follow()
         self.steps += 1
         self.torn = False
@@ -75,12 +77,12 @@ class Run:
         adam = self._adams[player.name]
         adam.zero_grad()
         loss, shown = player.loss(batch, noise)
+        loss.backward()  # type: ignore[no-untyped-call]
         value = float(loss.detach())
         if not math.isfinite(value):
             raise NumericalError(
                 f"the loss of {player.name} is {value} in step {self.steps + 1} of {self.name}"
             )
-        loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
         if player.project is not None:
             with torch.no_grad():

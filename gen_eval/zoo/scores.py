@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gen_eval.errors import UnknownName, UsageError
+from gen_eval.precision import full_precision
 from gen_eval.zoo.chains import Chain
 from gen_eval.zoo.langevin import Score
 from gen_eval.zoo.numbers import require_positive, require_whole
@@ -174,6 +175,6 @@ class LearntScore(Trained):
         """
         require_rows(x, self, "a score")
         mean, sd = (self._scaling[key].to(x) for key in ("mean", "sd"))
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(self._device.type):
             found = self._net.score(((x - mean) / sd).to(self._device, self._dtype))
         return found.to(x) / sd

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gen_eval import draws
 from gen_eval.errors import UsageError
 from gen_eval.latent import to_uint8, truncated_normal
+from gen_eval.precision import full_precision
 from gen_eval.zoo.sampler import CONTENT, NOISE, Sampler
 from gen_eval.zoo.task import Kind
 
@@ -140,10 +141,11 @@ class Trained(Sampler):
         turn[order] = torch.arange(count) - (of_place.cumsum(0) - of_place)[places[order]]
         rows = places.new_zeros(int(turn.max()) + 1, BATCH)  # the first row sits where nobody does
         rows[turn, places] = torch.arange(count)
-        made = [
-            function(*(None if each is None else each[batch].to(self._device) for each in given))
-            for batch in rows
-        ]
+        with full_precision(self._device.type):
+            made = [
+                function(*(None if each is None else each[batch].to(self._device) for each in given))
+                for batch in rows
+            ]
         return torch.stack(made)[turn, places]
 
     def _unscaled(self, x: Tensor) -> Tensor:

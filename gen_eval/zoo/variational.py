@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gen_eval.errors import UsageError
 from gen_eval.metrics.likelihood import log_mean_exp
+from gen_eval.precision import full_precision
 from gen_eval.zoo.nets.autoencoder import Autoencoder, Decoder, Encoder
 from gen_eval.zoo.observations import (
     TrainedDensity,
@@ -216,7 +217,7 @@ class LatentDensity(TrainedDensity):
         if draws < 1:
             raise UsageError(f"a bound takes 1 draw or more, found {draws}")
         chosen = None if labels is None else self._labels(labels, len(x)).to(self._device)
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(self._device.type):
             observations, log_volume = self._observations(x)
             posterior = self._encoder.told(observations, chosen)
             size = self._decoder.latent_dim

@@ -103,6 +103,19 @@ def test_a_monitor_leaves_images_where_they_are():
     assert on_gpu.compute()[0].sets["generated"].n == 301
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_an_offloaded_monitor_measures_what_lies_somewhere(given):
+    real, fake = torch.randint(0, 256, (2, 60, 3, 8, 8), dtype=torch.uint8)
+    monitor = Monitor("frechet:pixels", device="cuda", **({"reference": real} if given else {}))
+    if not given:
+        monitor.update(real, real=True)
+    monitor.update(fake)
+    value = monitor.compute()[0].value
+    monitor.offload()
+    assert torch.cuda.memory_allocated() < 1e6
+    assert monitor.measure(fake)[0].value == pytest.approx(value, rel=1e-6)
+
+
 @pytest.mark.network
 def test_an_offloaded_monitor_leaves_no_network_on_the_gpu():
     images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)

@@ -121,6 +121,19 @@ def test_bf16_does_not_hang_on_the_caller_either():
         assert torch.equal(fast(batch)["pool"], expected)
 
 
+@pytest.mark.parametrize("reduced", [True, False])
+def test_sums_of_bf16_products_are_float32_whatever_the_caller_has_set(reduced):
+    products = torch.backends.cuda.matmul
+    before = products.allow_bf16_reduced_precision_reduction
+    products.allow_bf16_reduced_precision_reduction = reduced
+    try:
+        with arithmetic("bf16", "cpu"):
+            assert not products.allow_bf16_reduced_precision_reduction
+        assert products.allow_bf16_reduced_precision_reduction is reduced
+    finally:
+        products.allow_bf16_reduced_precision_reduction = before
+
+
 def test_settings_are_restored_when_the_network_fails():
     fast = custom("bf16")
     with pytest.raises(RuntimeError):

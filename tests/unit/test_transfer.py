@@ -23,16 +23,22 @@ def test_what_is_on_the_device_stays_as_it_is():
     Pace(CPU).step()  # nothing to wait for
 
 
+NO_ROOM = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+)
+
+
 class Small:
     """A network on a device whose memory takes so many images at once."""
 
-    def __init__(self, most):
-        self.most, self.sizes = most, []
+    def __init__(self, most, error=NO_ROOM[0]):
+        self.most, self.error, self.sizes = most, error, []
 
     def __call__(self, x):
         self.sizes.append(len(x))
         if len(x) > self.most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise self.error
         return x.flatten(1)
 
 
@@ -46,8 +52,9 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (50, 6, 6, 3), dtype=np.uint8)
 
 
-def test_what_does_not_fit_together_goes_in_halves_from_then_on(images, caplog):
-    net = Small(7)
+@pytest.mark.parametrize("error", NO_ROOM, ids=lambda error: type(error).__name__)
+def test_what_does_not_fit_together_goes_in_halves_from_then_on(images, error, caplog):
+    net = Small(7, error)
     with caplog.at_level(logging.WARNING, "gen_eval"):
         found = evaluate(generated=images[::-1], reference=images[:40], **options(net))
     expected = evaluate(generated=images[::-1], reference=images[:40], **options(Small(99)))
@@ -72,3 +79,10 @@ def test_where_not_even_one_image_fits_it_is_said(images):
     net.most = 0
     with pytest.raises(UsageError, match="not even one image goes through mine in the memory.*--device cpu"):
         evaluate(generated=images, reference=images[:40], **settings)
+
+
+def test_what_else_a_network_raises_is_no_lack_of_room(images):
+    net = Small(2, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        evaluate(generated=images, reference=images[:40], **options(net))
+    assert net.sizes == [2, 16]

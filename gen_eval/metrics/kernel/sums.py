@@ -25,8 +25,8 @@ from gen_eval.errors import NumericalError
 from gen_eval.metrics import linalg
 from gen_eval.metrics.kernel.kernels import Kernel
 
-# Rows and columns of a block of the Gram matrix: enough for fast products, little enough for the cache.
-_BLOCK = 1000
+# Rows and columns of a block of the Gram matrix: enough for fast products, little enough for a CPU's cache.
+_BLOCK, _BLOCK_ON_GPU = 1000, 4096
 # Below this the second-order parts of the variance have no degrees of freedom.
 LEAST_ROWS = 4
 
@@ -98,13 +98,13 @@ class Gram:
         kernel: the kernel.
         x: ``[n, d]``.
         y: ``[m, d]``, of the same dtype and on the same device.
-        block: rows and columns of a block.
+        block: rows and columns of a block; by default what suits the device.
     """
 
-    def __init__(self, kernel: Kernel, x: Tensor, y: Tensor, *, block: int = _BLOCK) -> None:
+    def __init__(self, kernel: Kernel, x: Tensor, y: Tensor, *, block: int | None = None) -> None:
         self._kernel = kernel
         self._sets = (x, y)
-        self._block = block
+        self._block = block or (_BLOCK_ON_GPU if x.is_cuda else _BLOCK)
         self._idle: deque[_Memory] = deque()
         # The mean of both sets; any point near it would do.
         self._centre = (len(x) * x.mean(0) + len(y) * y.mean(0)) / (len(x) + len(y))

@@ -22,7 +22,7 @@ _FLOOR = 1e-3  # keeps the first variance of an exact copy from zero
 _BASE_REACH = 0.9  # what distances to the centre of all rows are multiplied by
 _SPLITS = 32  # random halves that tell a variance
 _LEAST = 1e-300  # keeps the density of a half from zero
-_NUMBERS = 1 << 20  # distances handled at a time
+_NUMBERS, _NUMBERS_ON_GPU = 1 << 20, 1 << 24  # distances handled at a time
 _KEPT = 1 << 28  # distances that are kept between steps, in float32: 1 GiB
 
 
@@ -126,7 +126,8 @@ class _Distances:
     """
 
     def __init__(self, rows: Tensor, centres: Tensor, *, keep: bool) -> None:
-        self.parts = torch.split(rows, max(1, _NUMBERS // len(centres)))
+        numbers = _NUMBERS_ON_GPU if rows.is_cuda else _NUMBERS
+        self.parts = torch.split(rows, max(1, numbers // len(centres)))
         self._centres = centres.double()
         self._squares = self._centres.square().sum(1)
         self._keep = keep and len(rows) * len(centres) <= _KEPT

@@ -27,10 +27,10 @@ from gen_eval.stats import non_finite
 
 BLOCK = 1280  # rows handled at a time
 TINY = 1e-36  # more than the underflow of a float32 product of features up to 1
-_DOUBLES = 32  # rows held in float64 at a time
+_DOUBLES, _DOUBLES_ON_GPU = 32, 8192  # rows held in float64 at a time: on a CPU they stay in the cache
 _PARTS = 32  # times as much as that is the work of a thread
 _SAFE = 16  # roundings beside those of the product itself
-_PAIR_CHUNK = 1 << 16  # numbers gathered at a time to decide pairs one by one: they stay in the cache
+_PAIR_CHUNK, _PAIR_CHUNK_ON_GPU = 1 << 16, 1 << 24  # numbers gathered at a time to decide pairs one by one
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class _Range(NamedTuple):
     @classmethod
     def of(cls, rows: Tensor) -> _Range:
         """That of the rows, ``[n, d]``."""
-        return functools.reduce(cls._with, map(cls._of_block, torch.split(rows, _DOUBLES)))
+        return functools.reduce(cls._with, map(cls._of_block, torch.split(rows, _at_once(rows))))
 
     @classmethod
     def _of_block(cls, rows: Tensor) -> _Range:
@@ -155,9 +155,13 @@ def _centre(rows: Tensor, mean: Tensor, scale: float) -> Rows:
         centred[part] = block
         squares[part] = block.square_().sum(1)
 
-    _in_parts(fill, len(rows), _DOUBLES, rows.device)
+    _in_parts(fill, len(rows), _at_once(rows), rows.device)
     none = torch.empty(0, dtype=torch.long)
     return Rows(rows, mean, scale, centred, squares, none)
+
+
+def _at_once(rows: Tensor) -> int:
+    return _DOUBLES_ON_GPU if rows.is_cuda else _DOUBLES
 
 
 def _in_parts(work: Callable[[slice], None], n: int, size: int, device: torch.device) -> None:
@@ -234,7 +238,8 @@ def exact(a: Rows, b: Rows, i: Tensor, j: Tensor) -> Tensor:
         gap = a.given[i[at]].double().sub_(b.given[j[at]].double()).mul_(a.scale)
         found[part] = gap.square_().sum(1)
 
-    _in_parts(fill, len(sample), max(1, _PAIR_CHUNK // a.dim), i.device)
+    chunk = _PAIR_CHUNK_ON_GPU if i.is_cuda else _PAIR_CHUNK
+    _in_parts(fill, len(sample), max(1, chunk // a.dim), i.device)
     return found[inverse]
 
 

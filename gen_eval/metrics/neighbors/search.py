@@ -292,7 +292,7 @@ def _faiss_index(kind: str, dim: int, rows: Tensor) -> Any:
 
     index = getattr(faiss, kind)(dim)
     if rows.is_cuda and kind == "IndexFlatL2" and faiss.get_num_gpus():
-        index = faiss.index_cpu_to_all_gpus(index)
+        index = faiss.index_cpu_to_gpus_list(index, gpus=[rows.get_device()])
     index.add(_host(rows))
     return index
 

@@ -14,12 +14,18 @@ from gen_eval.metrics.neighbors.distances import BLOCK, Rows
 
 SPARE = 4  # candidates kept beyond those asked for, so that rounding seldom pushes one off the list
 WIDE = 1 << 22  # float64 distances held at a time where every row is asked
-_CUDA_BLOCK = 8192  # a GPU wants larger products than a CPU's cache holds
+_BLOCK_ON_GPU = 8192  # a GPU wants larger products than a CPU's cache holds
+_BYTES_A_PAIR = (
+    350  # that tables of neighbours take where all pairs of a tile are near, as of a collapsed set
+)
 
 
 def block_size(rows: Rows) -> int:
     """Rows and columns of a tile."""
-    return _CUDA_BLOCK if rows.centred.is_cuda else BLOCK
+    if not rows.centred.is_cuda:
+        return BLOCK
+    memory = torch.cuda.get_device_properties(rows.centred.device).total_memory
+    return min(_BLOCK_ON_GPU, math.isqrt(memory // 2 // _BYTES_A_PAIR))
 
 
 def blocks(rows: Rows, some: range | None = None) -> list[slice]:
