@@ -103,7 +103,7 @@ def compare(a: Result, b: Result, value: str | None = None, *, paired: bool = Fa
                 f"{name} of {result.measure} is {result.values[name]:g} ± {result.errors[name]:g}, which compares with "
                 "nothing: look at the generator, and at the warnings of the result"
             )
-    better = a.better.get(name, next(iter(a.better.values())))
+    better = a.better[name]
     side_a, side_b = (_side(result.values[name], better) for result in (a, b))
     roles = _common_roles(a, b, paired)
     first = next(iter(a.values)) == name
@@ -136,6 +136,11 @@ def find_value(a: Result, b: Result, value: str | None = None) -> str:
     for result in (a, b):
         if name not in result.values:
             raise UnknownName("value", name, result.values)
+        if name not in result.better:
+            raise UsageError(
+                f"{name} of {result.measure} tells no model from a better one: compare by "
+                f"{' or '.join(map(repr, result.better))}"
+            )
         if result.errors.get(name) is None:
             raise UsageError(
                 f"{name} of {result.measure} has no standard error here, so two of them cannot be told apart: "

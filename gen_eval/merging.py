@@ -74,7 +74,11 @@ def _require_same_terms(first: Summary, other: Summary) -> None:
         for spec, tap in mine.features:
             if (spec, tap) not in theirs.features:
                 lines.append(f"  {mine.name} has {spec.name} {tap}, which {theirs.name} lacks on these terms")
-    for (spec, tap), (other_spec, other_tap) in zip(first.features, other.features, strict=False):
+    apart = (
+        [key for key in mine.features if key not in theirs.features]
+        for mine, theirs in ((first, other), (other, first))
+    )
+    for (spec, tap), (other_spec, other_tap) in zip(*apart, strict=False):
         if tap == other_tap:
             lines += [f"  {difference}" for difference in spec.differences(other_spec)]
     if lines:

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gen_eval.errors import TooFewImages
 from gen_eval.metrics.frechet.gaussian import Gaussian, Gaussians
+from gen_eval.metrics.rows import mean_of
 from gen_eval.metrics.score import Score
 from gen_eval.stats import Features
 
@@ -102,9 +104,12 @@ def on_classes(engine: Callable[..., Score]) -> Callable[..., Score]:
     return compute
 
 
-def _mode(features: Features) -> tuple[Tensor, Tensor]:
-    """Centre and scale of a class."""
-    return features.moments.mean, features.cov().trace().sqrt()
+def _mode(name: str, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre and scale of the rows of a class."""
+    if len(rows) < 2:
+        raise TooFewImages(f"the scale of class '{name}' needs at least 2 images, found {len(rows)}")
+    centre = mean_of(rows)
+    return centre, ((rows - centre).square_().sum() / (len(rows) - 1)).sqrt()
 
 
 def on_modes(engine: Callable[..., Score]) -> Callable[..., Score]:
@@ -115,7 +120,7 @@ def on_modes(engine: Callable[..., Score]) -> Callable[..., Score]:
 
     def compute(features: Mapping[str, Features], **params: Any) -> Score:
         modes = features["reference"].by_class()
-        found = [_mode(part) for part in modes.values()]
+        found = [_mode(name, modes.rows(name)) for name in modes]
         centres, scales = (torch.stack(each) for each in zip(*found, strict=True))
         weights = centres.new_tensor(list(modes.sizes.values()))
         return engine(_rows(features["generated"]), centres, scales, weights=weights, **params)

@@ -123,6 +123,22 @@ def test_other_terms_are_refused_by_name(fake, real, pixel_summary):
         merge([pixel_summary(fake), pixel_summary(real, "pil-bicubic")])
 
 
+def test_in_which_order_features_were_asked_for_does_not_matter(fake, real, pixel_summary):
+    two = [
+        dataclasses.replace(one, features={**one.features, **pixel_summary(images, "pil-bicubic").features})
+        for images in (fake, real)
+        for one in [pixel_summary(images)]
+    ]
+    turned = dataclasses.replace(two[1], features=dict(reversed(two[1].features.items())))
+    assert list(turned.features) != list(two[1].features)
+    whole, other = merge(two), merge([two[0], turned])
+    for key, found in whole.features.items():
+        assert torch.equal(found.moments.scatter, other.features[key].moments.scatter)
+    with pytest.raises(IncomparableError, match="has pixels pool, which") as refused:
+        merge([two[0], pixel_summary(real)])
+    assert "tf1-bilinear" not in str(refused.value)  # that is what they share
+
+
 def test_statistics_for_other_measures_are_refused(fake, real, pixel_summary):
     one, other = pixel_summary(fake), pixel_summary(real)
     (key,) = one.features

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
 from gen_eval.metrics import linalg
+from gen_eval.metrics.arguments import require_whole
 from gen_eval.metrics.frechet.gaussian import Gaussian, couple, trace_of_root, trace_of_root_by_sqrtm
 from gen_eval.metrics.score import Score
 from gen_eval.stats import Moments
@@ -104,7 +105,7 @@ def frechet_infinity(
         generated: moments and rows of the generated features; all rows must be at hand.
         reference: moments and rows of the reference features; kept whole.
         mean_dtype: as in :func:`frechet`.
-        points: number of subsets.
+        points: number of subsets, at least 3: a line through 2 fits without an error.
         smallest: size of the smallest subset; half the images where there are fewer than twice as many.
 
     Returns:
@@ -113,8 +114,10 @@ def frechet_infinity(
 
     Raises:
         TooFewImages: if half the generated images are no more than the dimension.
-        UsageError: if rows are missing.
+        UsageError: if rows are missing, or there are too few points.
     """
+    require_whole("points", points, 3)
+    require_whole("smallest", smallest, 1)
     n, rows = generated.n, generated.rows
     if rows is None or len(rows) != n:
         raise UsageError("the extrapolation needs every generated feature row, not moments alone")
@@ -214,7 +217,7 @@ class _Line:
         inverse = torch.linalg.pinv(design)
         intercept, slope = (inverse @ y).tolist()
         residual = y - intercept - slope * x
-        variance = residual.square().sum() / max(len(x) - 2, 1) * inverse[0].square().sum()
+        variance = residual.square().sum() / (len(x) - 2) * inverse[0].square().sum()
         return cls(intercept, slope, inverse[0], float(variance))
 
 

@@ -205,11 +205,13 @@ def _divisions(n: int, m: int, count: int, seed: int) -> Tensor:
 
 
 def _unit_rows(role: str, rows: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(
+        rows, dim=1, keepdim=True, dtype=torch.float64
+    )  # squares overflow
     empty = int((lengths == 0).sum())
     if empty:
         raise NumericalError(
             f"{empty} of {len(rows)} {role} feature rows are zero and have no direction; "
             "check the extractor, or leave out normalize"
         )
-    return rows / lengths
+    return rows / lengths.to(rows.dtype)

@@ -27,6 +27,7 @@ from gen_eval.metrics.kernel.kernels import Kernel
 
 # Rows and columns of a block of the Gram matrix: enough for fast products, little enough for a CPU's cache.
 _BLOCK, _BLOCK_ON_GPU = 1000, 4096
+_ROWS_OF_CENTRE = 256  # of each set
 # Below this the second-order parts of the variance have no degrees of freedom.
 LEAST_ROWS = 4
 
@@ -106,8 +107,9 @@ class Gram:
         self._sets = (x, y)
         self._block = block or (_BLOCK_ON_GPU if x.is_cuda else _BLOCK)
         self._idle: deque[_Memory] = deque()
-        # The mean of both sets; any point near it would do.
-        self._centre = (len(x) * x.mean(0) + len(y) * y.mean(0)) / (len(x) + len(y))
+        # Any point among the rows would do, but for the mean: one far row would take it away from all others.
+        some = [rows[:: max(1, len(rows) // _ROWS_OF_CENTRE)] for rows in (x, y)]
+        self._centre = torch.cat(some).median(0).values
         self._offsets = (self._offsets_of(x), self._offsets_of(y))
 
     @property

@@ -122,6 +122,8 @@ def _places(sets: list[Tensor], cells: int, seed: int) -> list[Tensor]:
 def _rank(generated: Tensor, training: Tensor, heldout: Tensor) -> Ranking:
     """Generated and held-out rows of one cell by their distance to its training rows."""
     n, m = len(generated), len(heldout)
+    if not n:
+        return Ranking(0.0, 0.0, np.empty(0))
     rows, centres = prepare(torch.cat([generated, heldout]), training)
     distances = nearest(rows, centres).squared[:, 0].cpu().numpy()
     ranks = scipy.stats.rankdata(distances)
@@ -131,7 +133,7 @@ def _rank(generated: Tensor, training: Tensor, heldout: Tensor) -> Ranking:
     tied = float((ties.astype(float) ** 3 - ties).sum()) / (total * (total - 1))
     deviation = math.sqrt(n * m / 12 * (total + 1 - tied))
     placement = (ranks[:n] - scipy.stats.rankdata(distances[:n])) / m
-    if not n or not deviation:  # nobody to rank, or all at one distance
+    if not deviation:  # all at one distance
         return Ranking(0.0, 0.0, placement)
     z = (u - n * m / 2 + 0.5) / deviation  # the half: the published continuity correction
     return Ranking(float(z), _spread(distances[:n], distances[n:]) * n * m / deviation, placement)

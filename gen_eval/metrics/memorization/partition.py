@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gen_eval.errors import TooFewImages
 from gen_eval.metrics import linalg
@@ -21,8 +21,8 @@ _STEPS = 300
 
 def principal(rows: Tensor, components: int) -> tuple[Tensor, Tensor]:
     """The mean of ``[n, d]`` rows, ``[d]``, and their first principal axes, ``[d, components]``, both float64."""
-    moments = functools.reduce(Moments.__add__, map(Moments.of, torch.split(rows, _BLOCK)))
-    _, vectors = linalg.eigenpairs(moments.symmetric().scatter)
+    moments = Moments.of(rows)
+    _, vectors = linalg.eigenpairs(moments.scatter)
     return moments.mean, vectors.flip(1)[:, :components].contiguous()
 
 
@@ -86,11 +86,12 @@ def _lloyd(rows: Tensor, centres: Tensor) -> Cells:
             break
         inertia = float(squared.sum())
         counts = torch.bincount(cell, minlength=len(centres))[:, None]
-        totals = torch.zeros_like(centres).index_add_(0, cell, rows)
+        members = F.one_hot(cell, len(centres)).to(rows)
+        totals = linalg.product(members.T, rows)
         centres = torch.where(counts > 0, totals / counts.clamp(min=1), centres)
     return Cells(centres, inertia)
 
 
 def _squared(rows: Tensor, centres: Tensor) -> Tensor:
-    """Squared distances to a few centres, ``[n, k]``."""
-    return torch.stack([(rows - centre).square().sum(1) for centre in centres], 1)
+    """Squared distances to a few centres, ``[n, k]``, by differences: equal rows have equal ones."""
+    return torch.cdist(rows, centres, compute_mode="donot_use_mm_for_euclid_dist").square_()

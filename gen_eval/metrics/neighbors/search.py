@@ -86,7 +86,10 @@ def neighbours(rows: Rows, ks: Sequence[int], *, keep: int, engine: str = "auto"
     radii = torch.stack([_kth(rows, everyone, lower, upper, index, k) for k in ks])
     if keep < rows.n - 1:
         # Where a row off the list may be as near as the k-th, every row is asked, in float64.
-        short = (beyond <= upper.kthvalue(max(ks)).values).nonzero().flatten()
+        # Of one with as many copies the radii are known without.
+        crowded = rows.copies.bincount()[rows.copies] > max(ks)
+        radii[:, crowded] = 0.0
+        short = (~crowded & (beyond <= upper.kthvalue(max(ks)).values)).nonzero().flatten()
         for part in torch.split(short, max(1, WIDE // rows.n)) if len(short) else ():
             fine = doubles(rows, rows, part, everyone)
             fine[torch.arange(len(part), device=part.device), part] = math.inf

@@ -22,8 +22,9 @@ from gen_eval.metrics import linalg
 from gen_eval.metrics.rows import matched, mean_of
 from gen_eval.metrics.score import Score
 
-# Directions that are handled at a time, and rows that are turned into float64, to bound memory.
-_DIRECTIONS = 32
+# Directions that are handled at a time, fewer of more rows than make so many numbers, and rows that are turned into
+# float64, to bound memory.
+_DIRECTIONS, _NUMBERS = 32, 1 << 21
 _BLOCK = 1024
 
 
@@ -68,14 +69,14 @@ def sliced_wasserstein(
     x, y = matched(4, generated=generated, reference=reference)
     directions = _directions(projections, x.shape[1], seed).to(x.device)
     staircase = _Staircase.of(len(x), len(y), x.device)
-    centre = mean_of(x, y)
+    centre, at_once = mean_of(x, y), max(1, min(_DIRECTIONS, _NUMBERS // (len(x) + len(y))))
 
     def along(some: Tensor) -> _Sliced:
         return _slice(_project(x, centre, some), _project(y, centre, some), staircase, p)
 
     powers, variances = [], []
     of_x, of_y = (torch.zeros(len(rows), dtype=torch.float64, device=x.device) for rows in (x, y))
-    for done in linalg.in_parallel(along, torch.split(directions, _DIRECTIONS, dim=1), x.device):
+    for done in linalg.in_parallel(along, torch.split(directions, at_once, dim=1), x.device):
         powers.append(done.powers)
         variances.append(done.variances)
         of_x += done.x

@@ -22,9 +22,8 @@ from gen_eval.metrics.score import Score
 from gen_eval.metrics.two_sample.pool import Pool, standardised
 from gen_eval.metrics.two_sample.significance import judge, permutation_p_values, require_test
 
-# Features and labellings looked at a time, to bound memory.
-_FEATURES = 64
-_COLUMNS = 256
+# Features, labellings and rows looked at a time, to bound memory.
+_FEATURES, _COLUMNS, _ROWS = 64, 256, 8192
 # Least variance of an estimate, beside the variance of the pooled feature: what is constant in each set, at two values,
 # differs by much and not infinitely.
 _LEAST = 1e-12
@@ -177,7 +176,10 @@ def _median_effect(value: float, error: float, null: Tensor) -> float:
 def _powers(features: Tensor, count: int) -> Tensor:
     """Of standardised features their first few powers, ``[count, d, n + m]`` float64."""
     standard = standardised(features).T
-    return torch.stack([standard**power for power in range(1, 1 + count)])
+    powers = standard.new_empty(count, *standard.shape)
+    for power, found in enumerate(powers, 1):
+        torch.pow(standard, power, out=found)
+    return powers
 
 
 def _statistics(powers: Tensor, labels: Tensor, statistic: Statistic) -> Tensor:
@@ -185,7 +187,10 @@ def _statistics(powers: Tensor, labels: Tensor, statistic: Statistic) -> Tensor:
     flat, found = powers.flatten(0, 1), []
     totals, n = powers.sum(2, keepdim=True), int(labels[:, 0].sum())
     for part in torch.split(labels, _COLUMNS, 1):
-        sums = linalg.product(flat, part.double()).view(*powers.shape[:2], -1)
+        sums = flat.new_zeros(len(flat), part.shape[1])
+        for rows, own in zip(torch.split(flat, _ROWS, 1), torch.split(part, _ROWS), strict=True):
+            sums += linalg.product(rows, own.double())
+        sums = sums.view(*powers.shape[:2], -1)
         found.append(statistic(_Side(n, sums), _Side(len(labels) - n, totals - sums)))
     return torch.cat(found, 1)
 

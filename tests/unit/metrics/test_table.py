@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gen_eval.errors import NumericalError
+from gen_eval.errors import NumericalError, TooFewImages
 from gen_eval.evaluation import evaluate
 from gen_eval.metrics import METRICS, find_measure
 from gen_eval.metrics.diversity.modes import mode_coverage
@@ -43,6 +43,17 @@ def test_modes_are_the_classes_of_the_reference():
     assert found.values["modes_covered"] == 2
     # In the plane a root mean square distance is 1.41 standard deviations: 2 of these hold 98 % of a Gaussian.
     assert found.values["high_quality"] == pytest.approx(0.98, abs=0.05)
+
+
+def test_a_class_of_one_image_has_no_scale():
+    generated, reference = np.zeros((5, 2)), np.arange(10.0).reshape(5, 2)
+    with pytest.raises(TooFewImages, match="class 'b' needs at least 2 images, found 1"):
+        evaluate(
+            "mode-coverage:identity",
+            generated=generated,
+            reference=reference,
+            labels={"reference": list("aabcc")},
+        )
 
 
 def test_rows_bound_vectors_too():

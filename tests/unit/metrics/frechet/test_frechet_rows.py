@@ -190,6 +190,13 @@ def test_the_extrapolation_needs_twice_the_dimension():
         frechet_infinity(fitted(cloud(2 * D + 1, D, 1)), reference)
 
 
+@pytest.mark.parametrize("options", [{"points": 2}, {"points": 0}, {"points": 2.5}, {"smallest": 0}])
+def test_a_line_that_has_no_error_is_refused(options):
+    side = fitted(cloud(100, 3, 1))
+    with pytest.raises(UsageError, match=next(iter(options))):
+        frechet_infinity(side, side, **options)
+
+
 def test_the_extrapolation_needs_all_rows():
     side = fitted(cloud(100, 3, 1))
     for short in (dataclasses.replace(side, rows=None), dataclasses.replace(side, rows=side.rows[:99])):

@@ -320,6 +320,22 @@ def test_zero_rows_cannot_be_normalised(pair):
         mmd(pair[0].index_fill(0, torch.tensor(3), 0.0), pair[1], normalize=True)
 
 
+def test_lengths_that_overflow_when_squared_are_lengths(pair):
+    expected = mmd(*pair, normalize=True, bandwidth=1.0).values["mmd2"]
+    for scale in (1e20, 1e-25):
+        found = mmd(*((rows * scale).float() for rows in pair), normalize=True, bandwidth=1.0)
+        assert found.values["mmd2"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted({*DISTANCE_KERNELS} - {"energy"}))
+def test_one_far_row_takes_no_digits_from_the_others(name, pair):
+    """Of kernels that are next to nothing to a far row, which the energy distance is not."""
+    far = pair[0].index_fill(0, torch.tensor(3), 1e8)
+    expected = mmd(far, pair[1], kernel=name, bandwidth=1.5).values["mmd2"]
+    found = mmd(far.float(), pair[1].float(), kernel=name, bandwidth=1.5).values["mmd2"]
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
 def test_global_random_state_and_the_rows_are_left_alone(pair):
     torch.manual_seed(0)
     np.random.seed(0)

@@ -112,6 +112,14 @@ def test_a_dropped_cell_is_left_out_and_said(sets):
     assert score.values["c_t"] == pytest.approx(by_hand(kept, training, heldout, 3)[0], rel=1e-10)
 
 
+def test_a_dropped_cell_may_hold_a_single_held_out_image(sets):
+    generated, training, heldout = sets
+    lone = int((heldout[:, 0] > 6).nonzero()[0])
+    few = torch.cat([heldout[heldout[:, 0] < 6], heldout[lone : lone + 1]])
+    score = data_copying(generated[generated[:, 0] < 6], training, few)
+    assert score.values["cells"] == 2
+
+
 def test_a_cell_with_just_as_many_generated_images_as_the_least_is_left_out(sets):
     fewest = int(torch.bincount(Cells.of(sets[1], 3, 2020).place(sets[0]), minlength=3).min())
     assert data_copying(*sets, least=fewest - 1).values["cells"] == 3
