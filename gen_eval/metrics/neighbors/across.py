@@ -47,6 +47,21 @@ def nearest(a: Rows, b: Rows, k: int = 1) -> Nearest:
         UsageError: if k is not positive.
         TooFewImages: if b has fewer than k rows.
     """
+    scan, everyone = _scanned(a, b, k)
+    return scan.finish(everyone)
+
+
+def nearest_set(a: Rows, b: Rows, k: int) -> Tensor:
+    """Which rows :func:`nearest` finds, ``[n, k]`` in no order: a distance is worked out where rounding could matter.
+
+    Arguments and errors are those of :func:`nearest`.
+    """
+    scan, everyone = _scanned(a, b, k)
+    return scan.who(everyone)
+
+
+def _scanned(a: Rows, b: Rows, k: int) -> tuple[Scan, Tensor]:
+    """All columns gone through for all rows, and the places of these."""
     if k < 1:
         raise UsageError(f"k counts neighbours from 1, found {k}")
     if b.n < k:
@@ -56,7 +71,7 @@ def nearest(a: Rows, b: Rows, k: int = 1) -> Nearest:
     everyone = torch.arange(a.n, device=a.centred.device)
     scan = Scan(a, everyone, b, k)
     scan.over(everyone, range(b.n))
-    return scan.finish(everyone)
+    return scan, everyone
 
 
 class Scan:
@@ -113,6 +128,24 @@ class Scan:
             for part in torch.split(short, max(1, WIDE // self._b.n)) if len(short) else ():
                 squared[part], who[part] = _nearest_of_all(self._a, self._b, some[part], self._k)
         return Nearest(squared, who)
+
+    def who(self, places: Tensor) -> Tensor:
+        """Whose distances :meth:`finish` gives, ``[p, k]``, in no order."""
+        some, (index, order) = self._some[places], self._best.index[places].sort(1)
+        lower = self._best.value[places].gather(1, order).double()
+        upper = lower + width(self._a, self._b, some[:, None], index)
+        least, most = lower.kthvalue(self._k).values, upper.kthvalue(self._k).values
+        sure = upper < least[:, None]
+        open_ = ~sure & (lower <= most[:, None])
+        closed = sure.sum(1) + open_.sum(1) == self._k  # as many as are asked for
+        i, c = (open_ & ~closed[:, None]).nonzero(as_tuple=True)
+        rank = torch.where(sure | open_, -1.0, math.inf).double()
+        rank[i, c] = exact(self._a, self._b, some[i], index[i, c])
+        who = index.gather(1, rank.sort(dim=1, stable=True).indices[:, : self._k])
+        if self._keep < self._b.n:  # where one off the list may be as near, distances decide
+            short = self._best.value[places, -1] <= most
+            who[short] = self.finish(places[short]).who
+        return who
 
 
 def _nearest_of_all(a: Rows, b: Rows, some: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from gen_eval.errors import UsageError
 from gen_eval.metrics import linalg
 from gen_eval.metrics.arguments import require_whole
-from gen_eval.metrics.neighbors.across import nearest
+from gen_eval.metrics.neighbors.across import nearest_set
 from gen_eval.metrics.neighbors.distances import prepare
 from gen_eval.metrics.two_sample.logistic import Logistic, scores
 from gen_eval.metrics.two_sample.pool import standardised
@@ -106,5 +106,5 @@ def _nearest_of_other_folds(rows: Tensor, fold: Tensor, k: int) -> Tensor:
     who = torch.empty(len(rows), k, dtype=torch.long, device=rows.device)
     for number in range(int(fold.max()) + 1):
         held, kept = (part.nonzero().flatten() for part in (fold == number, fold != number))
-        who[held] = kept[nearest(*prepare(rows[held], rows[kept]), k).who]
+        who[held] = kept[nearest_set(*prepare(rows[held], rows[kept]), k)]
     return who

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gen_eval.errors import TooFewImages, UsageError
-from gen_eval.metrics.neighbors.across import nearest
+from gen_eval.metrics.neighbors.across import nearest, nearest_set
 from gen_eval.metrics.neighbors.distances import prepare
 
 
@@ -23,6 +23,7 @@ def brute(x, y, k):
 def found_by_us(x, y, k):
     a, b = prepare(x, y)
     found = nearest(a, b, k)
+    assert torch.equal(nearest_set(a, b, k).sort(1).values, found.who.sort(1).values)
     return found.squared / a.scale**2, found.who
 
 
@@ -55,6 +56,17 @@ def test_copies_are_at_no_distance_and_the_first_of_several_is_named():
     assert squared[:, 0].tolist() == [0, 0]
     assert who[0].tolist() == [11, 30]
     assert who[1, 0] == 4
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 20])
+def test_of_many_at_one_distance_the_first_are_taken(k):
+    """More of them than a list holds beyond those asked for."""
+    y = draw(40, 6, 1)[torch.arange(120) % 40 // 4]
+    x = torch.cat([y[:7], draw(5, 6, 2)])
+    squared, who = found_by_us(x, y, k)
+    expected, indices = brute(x, y, k)
+    assert torch.equal(who, indices)
+    torch.testing.assert_close(squared, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_what_cannot_be_found_is_refused():
