@@ -6,7 +6,7 @@
     python benchmarks/memory.py --date 2026-11-28 --jobs kid pr --n 5000 50000 --limit 300
 
 Each run is ``geneval`` as a process of its own, as users start it; its peak is what the kernel accounts to it, with the
-interpreter, torch and the engines, about 0.4 GB. Sets are made up, of one distribution a little apart.
+interpreter, torch and the engines, about 0.9 GiB. Sets are made up, of one distribution a little apart.
 
 Measured is all that is beside the network. Verbs that keep feature rows are given features ``[n, 2048]`` float32, the
 dimension of Inception's, in ``.npy`` files: one set is 391 MiB at 50,000. Verbs that take images alone are given ``n``

@@ -30,6 +30,7 @@ from gen_eval.likelihood import Likelihood, compare, evaluate_likelihood
 from gen_eval.progress import Progress
 from gen_eval.truncation import truncation_curve
 from gen_eval.zoo import MODELS, Checkpoint, Sampler, load_checkpoint
+from gen_eval.zoo.checkpoint import kept_modules
 from gen_eval.zoo.training import state_path
 
 DATASETS = ("mnist", "fashion-mnist")
@@ -169,7 +170,7 @@ def entry(
     for value in SHOWN:
         numbers[value], numbers[f"{value}_error"] = judged[value]
     sets = results[0].sets
-    parameters = sum(tensor.numel() for tensor in checkpoint.weights.values()) if checkpoint else 0
+    parameters = learnt(checkpoint) if checkpoint else 0
     return Entry(
         data,
         model,
@@ -183,6 +184,12 @@ def entry(
         bits_per_dim=likelihood.values["bits_per_dim"] if likelihood else None,
         bits_per_dim_error=likelihood.errors["bits_per_dim"] if likelihood else None,
     )
+
+
+def learnt(checkpoint: Checkpoint) -> int:
+    """Numbers that training moves, of the modules that a checkpoint keeps: no masks, no statistics of batches."""
+    kept = kept_modules(checkpoint.recipe.task(checkpoint.kind))
+    return sum(parameter.numel() for parameter in kept.parameters() if parameter.requires_grad)
 
 
 def bound(name: str, model: str, checkpoint: Checkpoint, binary: dict[str, Likelihood]) -> Bound:

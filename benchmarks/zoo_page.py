@@ -55,7 +55,7 @@ def head(measured: Sequence[Path]) -> str:
     made = "\n".join(f"- `{path.name}`: {machine(path)}" for path in measured)
     return f"""# The zoo on real images
 
-Made by `python benchmarks/zoo_page.py` of what `python benchmarks/zoo.py` recorded in `benchmarks/results/`:
+Made by `python benchmarks/zoo_page.py` of what `benchmarks/zoo.py` recorded in `benchmarks/results/`:
 
 {made}
 
@@ -218,7 +218,7 @@ def tolerances(rows: Sequence[Tolerance]) -> str:
     lines = [
         f"## ring8: the solver of a continuous flow, {rows[0].model}",
         "",
-        f"Made by `python benchmarks/tolerances.py` of {rows[0].n:,} points, whose mean -log p is {rows[0].nll:.4f} "
+        f"Made by `benchmarks/tolerances.py` of {rows[0].n:,} points, whose mean -log p is {rows[0].nll:.4f} "
         "nats by a far tighter solver: the mean error of log p, and the mean distance between points and where the "
         "way to the latent and back leads, both by the solver named.",
         "",

@@ -24,7 +24,7 @@ _NUMBER, _TOLERANCE, _VERDICT, _SECONDS = 12, 14, 8, 8  # widths of columns
     default="quick",
     show_default=True,
     metavar="quick|standard|images",
-    help="How far to go, each with those before: under a minute, minutes more, networks trained on images.",
+    help="How far to go, each with those before: minutes of a core, several more, networks trained on images.",
 )
 @click.option("--list", "only_list", is_flag=True, help="Show the checks, and run none.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a check on standard output.")

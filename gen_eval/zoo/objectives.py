@@ -5,8 +5,8 @@ pays for each real and each fake sample by itself, and the generator for each of
 
 Where p is the density of the data and q that of the generator, v stands for
 
-* log(p/q), with the GAN of Goodfellow et al. 2014 (D is its sigmoid) and every f-GAN but Pearson's, where it is
-  T, that is 2 (p/q - 1);
+* log(p/q), with the GAN of Goodfellow et al. 2014 (D is its sigmoid) and every f-GAN but those of Pearson,
+  where it is T, that is 2 (p/q - 1), and of the total variation, where the best is without bounds;
 * a potential that is to be Lipschitz, whose means differ by the distance, with the Wasserstein GAN;
 * a margin, of which only -1 to 1 counts, with the hinge.
 """

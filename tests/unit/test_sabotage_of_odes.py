@@ -181,7 +181,5 @@ def test_what_is_broken_is_missed(what, monkeypatch):
     assert {outcome.check.name for outcome in outcomes if not outcome.passed} == missed
 
 
-def test_nothing_is_missed_of_what_is_right():
-    outcomes = [run(CHECKS[name]) for name in QUICK]
-    assert not [outcome for outcome in outcomes if not outcome.passed]
+def test_each_quick_check_misses_something():
     assert {name for *_, missed in BROKEN.values() for name in missed} == set(QUICK)

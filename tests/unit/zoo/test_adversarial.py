@@ -63,13 +63,21 @@ class Linear(nn.Module):
         return Verdict(3 * x @ self.w, classes)
 
 
+class Bowl(Linear):
+    """A critic x² / 2, whose slope at x is x itself."""
+
+    def forward(self, x, labels=None):
+        self.calls.append((x, labels))
+        return Verdict(x.square().sum(1) / 2, None)
+
+
 @pytest.fixture
 def task(monkeypatch):
     """A task of a net of which everything is known."""
 
-    def make(kind=VECTORS, **fields):
+    def make(kind=VECTORS, critic=Linear, **fields):
         def discriminator(kind, architecture):
-            return Linear(len(kind.classes) if architecture.head == "auxiliary" else 0)
+            return critic(len(kind.classes) if architecture.head == "auxiliary" else 0)
 
         net = Net(lambda kind, architecture: Shift(), discriminator, images=False, vectors=True)
         monkeypatch.setitem(NETS, fields.get("net", "linear"), net)
@@ -146,14 +154,27 @@ def test_the_gradient_penalty_of_a_linear_critic(task):
     assert pay(penalised, CRITIC)[0] == pytest.approx(pay(plain, CRITIC)[0] + 40)
 
 
-def test_r1_is_taken_lazily_with_as_many_times_the_weight(task):
-    """3² / 2 times the weight on average over the steps."""
-    made, found = task(r1=0.5, r1_every=4), []
+def test_the_gradient_penalty_is_of_slopes_between_real_samples_and_fakes(task):
+    made, batch = task(critic=Bowl, gradient_penalty=10.0), batch_of(VECTORS)
+    _, shown, _ = pay(made, CRITIC, batch)
+    (real, _), (fake, _), (points, _) = made.modules["discriminator"].calls
+    share = (points - real) / (fake - real)
+    torch.testing.assert_close(share[:, 0], share[:, 1])
+    assert 0 <= float(share.detach().min()) < float(share.detach().max()) < 1
+    assert shown["penalty"] == pytest.approx(10 * (points.norm(dim=1) - 1).square().mean().item())
+    assert real is batch.x
+    assert torch.equal(fake, made.modules["generator"].calls[0][0] + made.modules["generator"].by)
+
+
+def test_r1_is_taken_lazily_at_real_samples_with_as_many_times_the_weight(task):
+    """Half the mean of |x|² times the weight on average over the steps."""
+    made, batch, found = task(critic=Bowl, r1=0.5, r1_every=4), batch_of(VECTORS), []
+    known = 0.5 * batch.x.square().sum(1).mean().item() / 2
     for step in range(8):
         made.begin(step)
-        found.append(pay(made, CRITIC)[1]["penalty"])
-    assert found == pytest.approx([9.0, 0, 0, 0, 9.0, 0, 0, 0])
-    assert sum(found) / 8 == pytest.approx(0.5 * 3**2 / 2)
+        found.append(pay(made, CRITIC, batch)[1]["penalty"])
+    assert found == pytest.approx([4 * known, 0, 0, 0, 4 * known, 0, 0, 0])
+    assert sum(found) / 8 == pytest.approx(known)
     both = task(r1=0.5, gradient_penalty=1.0)
     assert pay(both, CRITIC)[1]["penalty"] == pytest.approx(0.5 * 4.5 + 4)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy import stats
 
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.likelihood import evaluate_likelihood
@@ -130,6 +131,21 @@ def test_the_loss_starts_near_one_and_falls(kind):
         after.backward()
         optimiser.step()
     assert float(after.detach()) < 0.7
+
+
+def test_levels_are_drawn_as_the_recipe_says_and_noise_is_of_its_level():
+    """Of data that is 0 the network sees the noise alone, over its standard deviation beside data of 1."""
+    n, mean, sd = 8000, -0.4, 0.7
+    _, task, _ = built(POINTS, log_mean=mean, log_sd=sd)
+    seen = []
+    task.modules[DENOISER].net.register_forward_pre_hook(lambda _, given: seen.append(given))
+    task.players[0].loss(Batch(torch.zeros(n, 2), None), source())
+    ((noisy, quarter),) = seen
+    log_sigma = 4 * quarter.double()
+    assert float(log_sigma.mean()) == pytest.approx(mean, abs=3.5 * sd / math.sqrt(n))
+    assert float(log_sigma.std()) == pytest.approx(sd, abs=3.5 * sd / math.sqrt(2 * n))
+    sigma = log_sigma.exp()[:, None]
+    assert stats.kstest((noisy * (sigma.square() + 1).sqrt() / sigma).flatten().numpy(), "norm").pvalue > 0.01
 
 
 # --- Samples

@@ -125,6 +125,25 @@ def test_the_steps_of_an_evaluation_are_fine_enough():
     torch.testing.assert_close(*found, rtol=0, atol=1e-4)
 
 
+def test_a_sylvester_flow_is_invertible_where_diagonals_are_of_opposite_signs():
+    """Its determinant is least at 0, where tanh is the steepest; above 0 everywhere it is that of an increasing map."""
+    flow, size = POSTERIORS["sylvester"](3, FlowSettings(depth=1, context=1, reflections=2)).double(), 3
+    with torch.no_grad():
+        numbers = torch.randn(flow.told[0].bias.shape, generator=source(), dtype=torch.float64)
+        outer, inner, shift, _ = numbers.split(flow._sizes)
+        outer.view(size, size).diagonal().fill_(50.0)
+        inner.view(size, size).diagonal().fill_(-50.0)
+        shift.zero_()
+        flow.told[0].bias.copy_(numbers)
+    z = 0.5 * torch.randn(50, size, generator=source(1), dtype=torch.float64)
+    z[0] = 0
+    context = torch.zeros(1, 1, dtype=torch.float64)
+    ahead = torch.func.vmap(torch.func.jacrev(lambda z: flow(z[None], context)[0][0]))(z)
+    signs, known = torch.linalg.slogdet(ahead)
+    assert bool((signs == 1).all())
+    torch.testing.assert_close(flow(z, context.expand(len(z), 1))[1], known)
+
+
 # --- Binary images
 
 
