@@ -38,6 +38,7 @@ MEASURED = {
         "geneval stats cifar10:train --part K/50 -o cifar10-train-K.safetensors, K from 1 to 21 and from 33 to 50",
         "the same with --backend onnxruntime, K from 22 to 32",
     ),
+    "mnist:train": ("geneval stats mnist:train --part K/60 -o mnist-train-K.safetensors, K from 1 to 60",),
     **{
         f"{name}:test": (
             f"geneval stats {name}:test --part K/20 -o {name}-test-K.safetensors, K from 1 to 20",

@@ -16,7 +16,11 @@ from dataclasses import dataclass
 from gen_eval.errors import UnknownName, UsageError
 
 # Each holds those before it: a tier says how long one is willing to wait, on one thread of a small machine.
-TIERS = {"quick": "two to three minutes of a core", "standard": "several more", "images": "about 10 minutes more"}
+TIERS = {
+    "quick": "two to three minutes of a core",
+    "standard": "several more",
+    "images": "about 10 minutes more",
+}
 
 
 @dataclass(frozen=True)
