@@ -53,6 +53,9 @@ def run(
 
     if per_image and not per_image.parent.is_dir():
         raise click.UsageError(f"cannot write {per_image}: there is no folder {per_image.parent}")
+    for what, count, out in (("worst", worst, worst_out), ("neighbors", neighbors, neighbors_out)):
+        if out and not count:
+            raise click.UsageError(f"--{what}-out says where --{what} K draws: give --{what} too")
     sets = {"generated": generated, "reference": reference, "heldout": options["heldout"]}
     seen_through = comparing(measures, options["protocol"]) if neighbors else None
     offline = options["offline"]
@@ -69,7 +72,10 @@ def run(
         results = evaluation.measure(generated)
     show_results(results, as_json)
     if per_image:
-        _write_per_image(results, sets, per_image, offline)
+        try:
+            _write_per_image(results, sets, per_image, offline)
+        except OSError as error:
+            raise click.UsageError(f"cannot write {per_image}: {error.strerror}") from error
     if worst and worst_out:
         _draw_worst(results[0], sets, worst, worst_out, offline)
     if neighbors and neighbors_out and seen_through:
@@ -86,14 +92,20 @@ def _write_per_image(
         return getattr(source, "label", lambda index: f"#{index}")  # statistics do not name their images
 
     labels = {role: name(role) for role in sets if sets[role]}
+    left_out: dict[str, str] = {}
     with path.open("w", newline="", encoding="utf-8") as file:
         write = csv.writer(file).writerow
         write(["set", "image", "measure", "is", "number"])
         for result in results:
             for what, numbers in (("score", result.per_image), ("contribution", result.contributions)):
                 for role, (index, number) in numbers.items():
+                    n = result.sets[role].n
+                    if n is not None and len(index) < n:
+                        left_out[role] = f"{len(index):,} of the {n:,} {role} images are known one by one"
                     for at, value in zip(index.tolist(), number.tolist(), strict=True):
                         write([role, labels[role](at), result.measure, what, repr(value)])
+    for each in left_out.values():
+        click.echo(f"note: {each}; --rows keeps more", err=True)
 
 
 def _picture(

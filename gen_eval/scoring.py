@@ -101,7 +101,9 @@ def compute_heldout(
     moved["generated"] = summaries["heldout"]
     labels = labels or {}
     moved_labels = {**labels, "generated": labels["heldout"]} if "heldout" in labels else labels
-    return compute(measure, extractor, moved, protocol, labels=moved_labels)
+    found = compute(measure, extractor, moved, protocol, labels=moved_labels)
+    warnings = tuple(f"of held-out images in the place of the generated: {each}" for each in found.warnings)
+    return replace(found, warnings=warnings)
 
 
 def _by_index(

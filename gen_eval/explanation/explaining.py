@@ -215,9 +215,10 @@ def _bias(result: Result, value: float, bias: float | None) -> str:
     if bias == 0:
         return "unbiased: the number of images moves its error, not its expectation"
     # Where the bias is as large as the value, the first order says no more than that.
-    left = f"; infinitely many would give about {value - bias:.4g}" if abs(bias) < abs(value) else ""
-    share = f", {abs(bias / value):.0%} of it" if value else ""
-    return f"about {bias:+.2g} of it{share}, is what {at} bring{left}"
+    if abs(bias) >= abs(value):
+        return f"{at} bring about {bias:+.2g}, which is no less than the value itself"
+    left = f"; infinitely many would give about {value - bias:.4g}"
+    return f"about {bias:+.2g} of it, {abs(bias / value):.0%} of it, is what {at} bring{left}"
 
 
 def _terms(result: Result) -> dict[str, str]:

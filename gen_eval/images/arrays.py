@@ -91,7 +91,10 @@ def require_uint8(array: AnyArray, name: str) -> None:
     if array.dtype == np.uint8:
         return
     if array.dtype.kind == "f":
-        cure = "for values in [0, 1] convert with (x * 255).round().clip(0, 255).astype(uint8)"
+        scaled = (
+            "for values in [0, 1] convert with {}.round().clip(0, 255).astype(uint8), for [-1, 1] {} likewise"
+        )
+        cure = scaled.format("(x * 255)", "((x + 1) * 127.5)")
     elif array.dtype.kind == "b":
         cure = "convert with x.astype(uint8) * 255"
     else:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gen_eval.errors import UnknownName
+from gen_eval.errors import UnknownName, UsageError
 from gen_eval.metrics.metric import Metric
 from gen_eval.metrics.score import Score
 from gen_eval.metrics.table import ALIASES, METRICS
@@ -49,6 +49,7 @@ def find_measure(name: str | Measure) -> Measure:
 
     Raises:
         UnknownName: if there is none, with the nearest name there is.
+        UsageError: if it is a list of several.
 
     >>> find_measure("fd:pixels").tap
     'pool'
@@ -57,6 +58,10 @@ def find_measure(name: str | Measure) -> Measure:
         return name
     if not isinstance(name, str):
         raise UnknownName("measure", name, ALIASES)
+    if "," in name:
+        raise UsageError(
+            f"'{name}' names several measures: give each by itself, as -m fid -m kid (['fid', 'kid'])"
+        )
     called, colon, seen_through = name.partition(":")
     if not colon and called not in ALIASES:
         raise UnknownName("measure", name, ALIASES)

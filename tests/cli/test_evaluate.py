@@ -316,6 +316,45 @@ def test_a_second_run_reads_the_cache_and_gives_the_digits(run, sets, tmp_path):
 # --- Image by image
 
 
+def test_what_is_said_of_held_out_images_is_not_said_of_the_generated(run, sets):
+    done = run("evaluate", sets.real, sets.fake, *measures(FD), "--heldout", sets.real)
+    (said,) = [line for line in done.err.splitlines() if "hold the same images" in line]
+    assert said.startswith("warning: ")
+    assert "of held-out images in the place of the generated" in said
+
+
+@pytest.mark.parametrize("option", ["worst", "neighbors"])
+def test_a_picture_that_nobody_asked_for_is_refused(run, sets, tmp_path, option):
+    done = run("evaluate", sets.real, sets.fake, *measures(FD), f"--{option}-out", tmp_path / "a.png")
+    assert done.code == 2
+    assert f"give --{option} too" in done.err
+
+
+def test_several_measures_in_one_are_told_apart(run, sets):
+    done = run("evaluate", sets.real, sets.fake, "-m", "fd:pixels,kid:pixels")
+    assert done.code == 1
+    assert "give each by itself, as -m fid -m kid" in done.err
+
+
+def test_images_that_are_not_known_one_by_one_are_counted(run, tmp_path):
+    for name, seed in (("real", 0), ("fake", 1)):
+        images = np.random.default_rng(seed).integers(0, 256, (50, 8, 8, 3), dtype=np.uint8)
+        np.save(tmp_path / f"{name}.npy", images)
+    pair = (tmp_path / "real.npy", tmp_path / "fake.npy", *measures(FD))
+    out = tmp_path / "each.csv"
+    done = run("evaluate", *pair, "--rows", "40", "--per-image", out)
+    assert done.code == 0, done.err
+    assert "note: 40 of the 50 generated images are known one by one; --rows keeps more" in done.err
+    assert sum(line.startswith("generated,") for line in out.read_text().splitlines()) == 40
+    assert "known one by one" not in run("evaluate", *pair, "--per-image", out).err
+
+
+def test_per_image_numbers_that_cannot_be_written_are_told_of(run, sets):
+    done = run("evaluate", sets.real, sets.fake, *measures(ROWS), "--per-image", "/dev/full")
+    assert done.code == 2
+    assert "cannot write /dev/full: No space left on device" in done.err
+
+
 def test_per_image_numbers_are_written_as_csv(run, sets, tmp_path):
     out = tmp_path / "per image.csv"
     done = run("evaluate", sets.real, sets.fake, *measures(FD, ROWS), "--per-image", out)
