@@ -17,7 +17,7 @@ from gen_eval.errors import UnknownName, UsageError
 
 # Each holds those before it: a tier says how long one is willing to wait, on one thread of a small machine.
 TIERS = {
-    "quick": "two to three minutes of a core",
+    "quick": "about three minutes of a core",
     "standard": "several more",
     "images": "about 10 minutes more",
 }

@@ -205,9 +205,8 @@ def _divisions(n: int, m: int, count: int, seed: int) -> Tensor:
 
 
 def _unit_rows(role: str, rows: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(
-        rows, dim=1, keepdim=True, dtype=torch.float64
-    )  # squares overflow
+    # In float64, since the squares of large float32 overflow.
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
     empty = int((lengths == 0).sum())
     if empty:
         raise NumericalError(

@@ -23,9 +23,7 @@ _BASE_REACH = 0.9  # what distances to the centre of all rows are multiplied by
 _SPLITS = 32  # random halves that tell a variance
 _LEAST = 1e-300  # keeps the density of a half from zero
 _NUMBERS, _NUMBERS_ON_GPU = 1 << 20, 1 << 24  # distances handled at a time
-_KEPT = (
-    1 << 29
-)  # distances that are kept between steps, in float32: 2 GiB, those of 50,000 rows to 10,000 centres
+_KEPT = 1 << 29  # distances kept between steps, in float32: 2 GiB, those of 50,000 rows to 10,000 centres
 
 
 class Look(NamedTuple):

@@ -15,9 +15,7 @@ from gen_eval.metrics.neighbors.distances import BLOCK, Rows
 SPARE = 4  # candidates kept beyond those asked for, so that rounding seldom pushes one off the list
 WIDE = 1 << 22  # float64 distances held at a time where every row is asked
 _BLOCK_ON_GPU = 8192  # a GPU wants larger products than a CPU's cache holds
-_BYTES_A_PAIR = (
-    350  # that tables of neighbours take where all pairs of a tile are near, as of a collapsed set
-)
+_BYTES_A_PAIR = 350  # that tables of neighbours take where all pairs of a tile are near: an estimate
 
 
 def block_size(rows: Rows) -> int:
