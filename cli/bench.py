@@ -89,7 +89,7 @@ def bench(
     from .allocator import keep_freed_memory
     from .bench_report import draw_report, show_report, write_report
     from .console import progress_bar
-    from .moves import require_file
+    from .outputs import require_file
     from .plots import require_chart
 
     if peers and no_peers:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 from rich.table import Table
 
-from gen_eval.errors import UsageError
-
 from .console import print_table, warn
+from .outputs import writing
+from .plots import save_chart
 
 if TYPE_CHECKING:
     from gen_eval.bench.limits import Rate
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from gen_eval.bench.stages import Stage
 
 _INK, _FAINT, _OURS, _THEIRS = "#262626", "#8a8a8a", "#0072B2", "#E69F00"  # Okabe and Ito's, for all eyes
-_DPI = 100  # of a .png
 _COLUMNS = 2  # panels in a row
 
 
@@ -61,10 +60,8 @@ def write_report(report: Report, out: Path) -> None:
     """
     from gen_eval.bench.recording import write_csv
 
-    try:
+    with writing(out):
         write_csv(out, list(report.rows()), tuple(report.libraries))
-    except OSError as error:
-        raise UsageError(f"cannot write {out}: {error}") from error
 
 
 def _new_table(*headings: str, left: Sequence[str]) -> Table:
@@ -194,10 +191,7 @@ def draw_report(report: Report, out: Path) -> None:
             _draw_bars(axis, title, bars)
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
-        try:
-            figure.savefig(out, dpi=_DPI, metadata={"Date": None} if out.suffix.lower() == ".svg" else None)
-        except OSError as error:
-            raise UsageError(f"cannot draw {out}: {error}") from error
+        save_chart(figure, out)
 
 
 def _rates_panel(report: Report) -> Panel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -30,11 +30,12 @@ def progress_bar() -> Iterator[Progress]:
     if not console.is_terminal:
         yield _Log()
         return
-    left = TimeRemainingColumn(elapsed_when_finished=True)
+    one_line = Column(no_wrap=True, overflow="ellipsis")
+    left = TimeRemainingColumn(elapsed_when_finished=True, table_column=one_line)
     name = TextColumn(
         "{task.description}", table_column=Column(max_width=30, no_wrap=True, overflow="ellipsis")
     )
-    with Bars(name, BarColumn(20), _Amount(), left, console=console) as bars:
+    with Bars(name, BarColumn(20), _Amount(one_line.copy()), left, console=console) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(task: str, done: int, total: int | None, unit: str) -> None:
@@ -87,13 +88,7 @@ def show_results(results: Sequence[Result], as_json: bool) -> None:
         return
     print_table(_table(results))
     show_terms(results)
-    every = [one for result in results for one in (result, result.heldout) if one]
-    infos = {info.name: info for result in every for info in result.sets.values()}
-    for info in infos.values():
-        for note, count in info.notes.items():
-            click.echo(f"note: {count:,} of {info.name}: {note}", err=True)
-    for warning in dict.fromkeys(warning for result in every for warning in result.warnings):
-        warn(warning)
+    show_cautions(results)
 
 
 def print_table(table: Table) -> None:
@@ -142,6 +137,21 @@ def _with_error(result: Result | None, name: str) -> str:
 
 def _number(n: int | None) -> str:
     return "?" if n is None else f"{n:,}"
+
+
+def show_cautions(results: Sequence[Result]) -> None:
+    """Print to standard error what was done to images on the way, and the warnings; each thing once."""
+    every = [one for result in results for one in (result, result.heldout) if one]
+    for info in {info.name: info for result in every for info in result.sets.values()}.values():
+        show_notes(info.name, info.notes)
+    for warning in dict.fromkeys(warning for result in every for warning in result.warnings):
+        warn(warning)
+
+
+def show_notes(name: str, notes: Mapping[str, int]) -> None:
+    """Print to standard error how many images of a set decoding changed, by what it changed."""
+    for note, count in notes.items():
+        click.echo(f"note: {count:,} of {name}: {note}", err=True)
 
 
 def warn(text: str) -> None:

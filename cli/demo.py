@@ -11,6 +11,8 @@ import click
 
 from gen_eval.errors import UsageError
 
+from .outputs import writing
+
 if TYPE_CHECKING:
     from gen_eval.datasets import Dataset
     from gen_eval.images.protocol import Pixels
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     Sets = Mapping[str, Mapping[str, Pixels]]  # folder: file: pixels
 
 REFERENCE, HELD_OUT = "reference", "held-out"
+_PICTURE, _STATISTICS = "demo.png", f"{REFERENCE}.safetensors"
 # Standard deviation of the noise, of 255. Inception is far from blind to noise: 8 is hard to see.
 NOISE = {"noise-1": 8, "noise-2": 72}
 # They ship with the package, trained on the split of MNIST that the digits here are from.
@@ -72,7 +75,7 @@ def demo(out: Path, n: int, offline: bool | None, device: str | None) -> None:
         sets = {**make_sets(digits, n), **make_generated(digits.classes, n)}
         require_free(out, sets)
         results = _measure(sets, out, device, offline, progress)
-    picture = out / "demo.png"
+    picture = out / _PICTURE
     _draw(sets, results, picture)
     _show(results, n, out, picture)
 
@@ -132,11 +135,19 @@ def _disturbed(digits: Dataset, index: int, sd: float) -> Pixels:
 
 
 def require_free(out: Path, sets: Sets) -> None:
-    """Refuse a folder in which other files would be measured along with ours. Nothing is ever deleted.
+    """Refuse a folder that holds something else, which might be lost among ours, or measured along with them.
+
+    Nothing is ever deleted.
 
     Raises:
         UsageError: names what is in the way.
     """
+    ours = {*sets, _PICTURE, _STATISTICS}
+    others = sorted(path.name for path in out.iterdir() if path.name not in ours) if out.is_dir() else []
+    if others:
+        raise UsageError(
+            f"{out} holds other things than this writes, such as {others[0]}: choose a folder of its own with --out"
+        )
     for name, files in sets.items():
         folder = out / name
         if folder.exists() and not folder.is_dir():
@@ -154,20 +165,18 @@ def require_free(out: Path, sets: Sets) -> None:
 def _write(sets: Sets, out: Path) -> None:
     from PIL import Image
 
-    try:
+    with writing(out):
         for name, files in sets.items():
             (out / name).mkdir(parents=True, exist_ok=True)
             for file, pixels in files.items():
                 Image.fromarray(pixels).save(out / name / file)
-    except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error}") from error
 
 
 def _measure(
     sets: Sets, out: Path, device: str | None, offline: bool | None, progress: Progress
 ) -> dict[str, Result]:
     """Each set against the reference, which is passed through the network once and kept as a file."""
-    from gen_eval import sealed, store
+    from gen_eval import store
     from gen_eval.images import open_images
     from gen_eval.metrics import find_measure
     from gen_eval.planning import load_extractors, pick_device
@@ -187,7 +196,7 @@ def _measure(
         return summarize(open_images(out / name), [Request(extractor, (measure.tap,))], progress=progress)
 
     reference = measured(REFERENCE)
-    store.save(reference, out / f"{REFERENCE}{sealed.EXTENSION}")
+    store.save(reference, out / _STATISTICS)
     results = {
         name: compute(measure, extractor, {"generated": measured(name), "reference": reference}, protocol)
         for name in MEANING
@@ -225,7 +234,7 @@ def _show(results: Mapping[str, Result], n: int, out: Path, picture: Path) -> No
     for name, result in results.items():
         click.echo(f"{name:14}{MEANING[name]:28}{result.value:6.1f}  {result.error or 0:6.1f}")
     click.echo(f"\nBeside the images: {picture}")
-    click.echo(f"Statistics of the reference, for any later FID: {out / REFERENCE}.safetensors")
+    click.echo(f"Statistics of the reference, for any later FID: {out / _STATISTICS}")
     for warning in dict.fromkeys(warning for result in results.values() for warning in result.warnings):
         warn(warning)
         if warning.startswith("too few images"):
@@ -235,5 +244,5 @@ def _show(results: Mapping[str, Result], n: int, out: Path, picture: Path) -> No
                 err=True,
             )
     click.echo("What else the generators make: geneval zoo grid biggan-mnist --by-class -o grid.png")
-    reference, worst = (shlex.quote(str(out / name)) for name in (f"{REFERENCE}.safetensors", "sngan-mnist"))
+    reference, worst = (shlex.quote(str(out / name)) for name in (_STATISTICS, "sngan-mnist"))
     click.echo(f"Next, see the images that raise it most: geneval fid {reference} {worst} --worst 16")

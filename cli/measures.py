@@ -50,7 +50,12 @@ class _Value(click.ParamType):  # type: ignore[type-arg]
 
 
 def measure_command(
-    verb: str, purpose: str, parameters: Sequence[str] = (), *, needs_real: bool = True
+    verb: str,
+    purpose: str,
+    parameters: Sequence[str] = (),
+    *,
+    needs_real: bool = True,
+    by_class: bool = False,
 ) -> click.Command:
     """The verb of a measure.
 
@@ -59,6 +64,7 @@ def measure_command(
         purpose: what it is, for ``--help``.
         parameters: those of its metric that have an option.
         needs_real: whether it compares with real images.
+        by_class: whether images need labels.
     """
 
     def callback(extractor: str | None, fake: str, real: str | None = None, **options: Any) -> None:
@@ -67,7 +73,7 @@ def measure_command(
         measure = f"{verb}:{extractor}" if extractor else verb
         run([measure], reference=real, generated=fake, params=params, **options)
 
-    command = comparison_options(callback)
+    command = comparison_options(callback, labels=by_class, reference=needs_real)
     for name in reversed(parameters):
         option = f"--{name.replace('_', '-')}"
         command = click.option(option, name, type=_Value(), help=PARAMETERS[name])(command)
@@ -91,7 +97,9 @@ fid_inf = measure_command(
 )
 sfid = measure_command("sfid", "FID of Inception's spatial features: the first 7 channels of a 17 x 17 map.")
 intra_fid = measure_command(
-    "intra-fid", "FID within each class, and its mean. Classes are the folders, or those of --labels."
+    "intra-fid",
+    "FID within each class, and its mean. Classes are the folders, or those of --labels.",
+    by_class=True,
 )
 mifid = measure_command(
     "mifid", "FID, raised where the images FAKE lie close to the training images REAL.", ["threshold"]

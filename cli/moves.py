@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.table import Table
 
-from gen_eval.errors import UsageError
-
-from .console import print_table, show_terms, warn
+from .console import print_table, show_cautions, show_terms, warn
+from .outputs import writing
 
 if TYPE_CHECKING:
     from gen_eval.sensitivity import Move, Sensitivity
@@ -56,31 +55,22 @@ def show_moves(report: Sensitivity) -> None:
     for reason in dict.fromkeys(report.left_out.values()):
         names = ", ".join(name for name, why in report.left_out.items() if why == reason)
         warn(f"left out: {names}: {reason}")
-    for warning in dict.fromkeys(text for result in report.clean for text in result.warnings):
-        warn(warning)
+    show_cautions(report.clean)
 
 
 def _cell(move: Move) -> str:
     return "" if move.worse is None else f"{move.worse:+.1f}"
 
 
-def require_file(out: Path, formats: Sequence[str]) -> None:
-    """Refuse a path that cannot be written to, before the work is done.
+def write_moves(report: Sensitivity, out: Path) -> None:
+    """Write every number: a line of .csv for each value of each set; .json with the terms besides.
 
     Raises:
-        UsageError: if its extension names no format, or its folder does not exist.
+        UsageError: if it cannot be written.
     """
-    if out.suffix.lower() not in formats:
-        raise UsageError(f"cannot write {out}: expected a name that ends in {' or '.join(formats)}")
-    if not out.parent.is_dir():
-        raise UsageError(f"cannot write {out}: there is no folder {out.parent}")
-
-
-def write_moves(report: Sensitivity, out: Path) -> None:
-    """Write every number: a line of .csv for each value of each set; .json with the terms besides."""
     lines = [move.to_json() for move in report.moves]
     if out.suffix.lower() == ".csv":
-        with out.open("w", newline="", encoding="utf-8") as file:
+        with writing(out), out.open("w", newline="", encoding="utf-8") as file:
             rows = csv.DictWriter(file, fieldnames=list(lines[0]), lineterminator="\n")
             rows.writeheader()
             rows.writerows(lines)
@@ -93,7 +83,8 @@ def write_moves(report: Sensitivity, out: Path) -> None:
         "left_out": dict(report.left_out),
         "moves": [{key: _json(value) for key, value in line.items()} for line in lines],
     }
-    out.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    with writing(out):
+        out.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _json(value: object) -> object:
@@ -111,6 +102,9 @@ def write_page(
         pictures: the chart of each, where there is one.
         commands: what made each.
         out: the file.
+
+    Raises:
+        UsageError: if it cannot be written.
     """
     from gen_eval.disturbances import DISTURBANCES
     from gen_eval.sensitivity import SEEN
@@ -128,7 +122,8 @@ def write_page(
     ]
     for report, picture, command in zip(reports, pictures, commands, strict=True):
         lines += _section(report, picture, command, out.parent)
-    out.write_text("\n".join(lines), encoding="utf-8")
+    with writing(out):
+        out.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _section(report: Sensitivity, picture: Path | None, command: str, folder: Path) -> list[str]:

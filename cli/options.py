@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from gen_eval.errors import UnknownName
 from gen_eval.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 
+_ROLES = ("reference", "generated", "heldout")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -22,6 +24,15 @@ def _named_files(context: click.Context, option: click.Parameter, given: tuple[s
     named = dict(each.partition("=")[::2] for each in given)
     if not all(named.values()):
         raise click.BadParameter("given more than once, each is NAME=FILE", context, option)
+    return named
+
+
+def _files_by_role(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Any:
+    """As :func:`_named_files`, where the names are those of sets."""
+    named = _named_files(context, option, given)
+    for role in named if isinstance(named, dict) else ():
+        if role not in _ROLES:
+            raise click.BadParameter(str(UnknownName("set", role, _ROLES)), context, option)
     return named
 
 
@@ -82,19 +93,6 @@ _COMPARISON = (
     click.option(
         "--heldout", metavar="SET", help="Real images not in REAL: what a perfect generator would get."
     ),
-    click.option(
-        "--labels",
-        multiple=True,
-        callback=_named_files,
-        metavar="[ROLE=]FILE",
-        help="Class of each image, for measures by class; by default the folders. "
-        "ROLE is reference, generated or heldout.",
-    ),
-    click.option(
-        "--reference-n",
-        type=click.IntRange(2),
-        help="Images behind statistics of another tool as REAL, where they do not say.",
-    ),
     *_FEATURES,
     click.option(
         "--per-image",
@@ -111,6 +109,23 @@ _COMPARISON = (
         "--worst-out",
         type=click.Path(path_type=Path, dir_okay=False),
         help="Where to draw them; by default worst.png, or worst-2.png and so on where there is one.",
+    ),
+)
+_LABELS = (
+    click.option(
+        "--labels",
+        multiple=True,
+        callback=_files_by_role,
+        metavar="[ROLE=]FILE",
+        help="Class of each image, for measures by class; by default the folders. "
+        "ROLE is reference, generated or heldout.",
+    ),
+)
+_REFERENCE = (
+    click.option(
+        "--reference-n",
+        type=click.IntRange(2),
+        help="Images behind statistics of another tool as REAL, where they do not say.",
     ),
     click.option(
         "--neighbors",
@@ -166,10 +181,17 @@ def feature_options(command: Command) -> Command:
     return command
 
 
-def comparison_options(command: Command) -> Command:
-    """Those, and the options of every verb that measures one set against another."""
+def comparison_options(command: Command, *, labels: bool = True, reference: bool = True) -> Command:
+    """Those, and the options of every verb that measures one set, most against another.
+
+    Args:
+        command: the verb.
+        labels: whether it measures by class.
+        reference: whether it compares with real images.
+    """
     command = extraction_options(command)
-    for option in reversed(_COMPARISON):
+    chosen = (*_COMPARISON, *(_LABELS if labels else ()), *(_REFERENCE if reference else ()))
+    for option in reversed(chosen):
         command = option(command)
     return command
 

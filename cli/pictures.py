@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from gen_eval.errors import UsageError
 
+from .outputs import require_file, writing
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -57,15 +59,7 @@ def require_picture(out: Path) -> None:
     Raises:
         UsageError: if its extension names no format, it is a folder, or its folder does not exist.
     """
-    if out.suffix.lower() not in FORMATS:
-        raise UsageError(
-            f"cannot draw {out}: expected a name that ends in {', '.join(FORMATS)}, found "
-            + (f"'{out.suffix}'" if out.suffix else "no extension")
-        )
-    if not out.parent.is_dir():
-        raise UsageError(f"cannot draw {out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise UsageError(f"cannot draw {out}: it is a folder")
+    require_file(out, FORMATS)
 
 
 def free_name(out: Path) -> Path:
@@ -238,7 +232,5 @@ def _height(font: Font) -> int:
 
 
 def _save(canvas: Image.Image, out: Path) -> None:
-    try:
+    with writing(out):
         canvas.save(out)
-    except OSError as error:
-        raise UsageError(f"cannot draw {out}: {error}") from error

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from gen_eval.errors import UsageError
 
+from .outputs import require_file, writing
+
 if TYPE_CHECKING:
     from gen_eval.sensitivity import Sensitivity
 
@@ -32,19 +34,21 @@ def require_chart(out: Path) -> None:
     Raises:
         UsageError: if its extension names no format, its folder does not exist, or matplotlib is missing.
     """
-    if out.suffix.lower() not in FORMATS:
-        found = f"'{out.suffix}'" if out.suffix else "no extension"
-        raise UsageError(
-            f"cannot draw {out}: expected a name that ends in {', '.join(FORMATS)}, found {found}"
-        )
-    if not out.parent.is_dir():
-        raise UsageError(f"cannot draw {out}: there is no folder {out.parent}")
-    if out.is_dir():
-        raise UsageError(f"cannot draw {out}: it is a folder")
+    require_file(out, FORMATS)
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError(
             f"cannot draw {out} without matplotlib: install it with `python -m pip install 'gen_eval[plot]'`"
         )
+
+
+def save_chart(figure: Any, out: Path) -> None:
+    """Write a figure of matplotlib; the same figure, the same bytes.
+
+    Raises:
+        UsageError: if it cannot be written.
+    """
+    with writing(out):
+        figure.savefig(out, dpi=_DPI, metadata={"Date": None} if out.suffix.lower() == ".svg" else None)
 
 
 def draw_sensitivity(report: Sensitivity, out: Path) -> None:
@@ -87,10 +91,7 @@ def draw_sensitivity(report: Sensitivity, out: Path) -> None:
         figure.set_layout_engine("none")
         for panel, name in zip(panels, disturbances, strict=False):
             _label_lines(panel, report, name)
-        try:
-            figure.savefig(out, dpi=_DPI, metadata={"Date": None} if out.suffix.lower() == ".svg" else None)
-        except OSError as error:
-            raise UsageError(f"cannot draw {out}: {error}") from error
+        save_chart(figure, out)
 
 
 def _draw_panel(panel: Any, report: Sensitivity, name: str) -> None:

@@ -12,10 +12,15 @@ import click
 from .sets import open_set
 
 if TYPE_CHECKING:
+    from gen_eval.evaluation import Evaluation
     from gen_eval.progress import Progress
     from gen_eval.results import Result
 
 EVERY_ROW = 2**62  # so that every image has its contribution
+_WITHOUT_WORST = (
+    "{} does not tell what each image counts for, which --worst goes by: put a measure that does first, such as fid, "
+    "kid-full or is"
+)
 
 
 def run(
@@ -27,8 +32,8 @@ def run(
     per_image: Path | None,
     worst: int | None,
     worst_out: Path | None,
-    neighbors: int | None,
-    neighbors_out: Path | None,
+    neighbors: int | None = None,
+    neighbors_out: Path | None = None,
     **options: Any,
 ) -> None:
     """Measure, and print the results.
@@ -50,9 +55,10 @@ def run(
     from .allocator import keep_freed_memory
     from .console import progress_bar, show_results
     from .neighbors import comparing, draw_neighbors
+    from .outputs import require_file, writing
 
-    if per_image and not per_image.parent.is_dir():
-        raise click.UsageError(f"cannot write {per_image}: there is no folder {per_image.parent}")
+    if per_image:
+        require_file(per_image)
     for what, count, out in (("worst", worst, worst_out), ("neighbors", neighbors, neighbors_out)):
         if out and not count:
             raise click.UsageError(f"--{what}-out says where --{what} K draws: give --{what} too")
@@ -60,7 +66,7 @@ def run(
     seen_through = comparing(measures, options["protocol"]) if neighbors else None
     offline = options["offline"]
     if (worst or neighbors) and options["rows"] is None:
-        options["rows"] = EVERY_ROW
+        options["rows"] = EVERY_ROW if neighbors else {"generated": EVERY_ROW}
     keep_freed_memory()
     with progress_bar() as progress:
         opening = {"offline": offline, "progress": progress}
@@ -69,17 +75,32 @@ def run(
         if neighbors:
             neighbors_out = _picture("--neighbors", neighbors_out, sets, "generated", "reference", **opening)
         evaluation = Evaluation(measures, reference=reference, progress=progress, **options)
+        _require_told(evaluation, measures, worst=bool(worst), per_image=bool(per_image))
         results = evaluation.measure(generated)
     show_results(results, as_json)
     if per_image:
-        try:
+        with writing(per_image):
             _write_per_image(results, sets, per_image, offline)
-        except OSError as error:
-            raise click.UsageError(f"cannot write {per_image}: {error.strerror}") from error
     if worst and worst_out:
         _draw_worst(results[0], sets, worst, worst_out, offline)
     if neighbors and neighbors_out and seen_through:
         draw_neighbors(evaluation, seen_through, sets, neighbors, neighbors_out, offline=offline)
+
+
+def _require_told(
+    evaluation: Evaluation, measures: Sequence[str], *, worst: bool, per_image: bool
+) -> None:
+    """Refuse before the work to show what measures do not tell of single images."""
+    if not (worst or per_image):
+        return
+    scores = evaluation.rehearse()
+    if worst and scores[0] and "generated" not in scores[0].contributions:
+        raise click.UsageError(_WITHOUT_WORST.format(measures[0]))
+    if per_image and all(score and not (score.contributions or score.per_image) for score in scores):
+        raise click.UsageError(
+            f"--per-image writes what measures tell of single images, and {' and '.join(measures)} tell nothing of "
+            "them: add one that does, such as -m fid, -m pr or -m realism"
+        )
 
 
 def _write_per_image(
@@ -142,9 +163,7 @@ def _draw_worst(
 
     worst = result.worst(k)
     if not worst:
-        raise click.UsageError(
-            f"{result.measure} does not tell what each image counts for; --worst draws nothing"
-        )
+        raise click.UsageError(_WITHOUT_WORST.format(result.measure))
     images = open_set(sets, "generated", offline=offline)
     assert isinstance(images, Images)  # _picture has seen to it
     read = images.read([index for index, _ in worst])

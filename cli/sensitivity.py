@@ -102,7 +102,8 @@ def sensitivity(
 
     from .allocator import keep_freed_memory
     from .console import progress_bar
-    from .moves import FORMATS, require_file, show_moves, write_moves, write_page
+    from .moves import FORMATS, show_moves, write_moves, write_page
+    from .outputs import require_file
     from .plots import draw_sensitivity, require_chart
 
     if out:

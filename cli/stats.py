@@ -120,7 +120,7 @@ def measure(
     from gen_eval.summary import require_whole, summarize
 
     from .allocator import keep_freed_memory
-    from .console import progress_bar
+    from .console import progress_bar, show_notes, warn
 
     keep_freed_memory()
     store.require_name(out)
@@ -149,6 +149,9 @@ def measure(
         _tell_what_ships(opened, requests)
         summary = summarize(opened, requests, rows=rows, part=chosen, progress=progress, **options)
     store.save(summary, out)
+    show_notes(images, summary.notes)
+    for label, reason in summary.skipped:
+        warn(f"{label} of {images} was left out: {reason}")
     count = next(iter(summary.features.values())).n
     which = f" ({summary.part})" if summary.part else ""
     click.echo(f"{out}  {count:,} images{which}  {protocol}  sha256 {summary.digest[:12]}")

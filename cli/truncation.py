@@ -95,7 +95,7 @@ def _require_sets(real: str, fakes: dict[float, str], **opening: Any) -> None:
 def _show(points: Sequence[Point]) -> None:
     from rich.table import Table
 
-    from .console import print_table, show_terms, warn
+    from .console import print_table, show_cautions, show_terms
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("psi", *points[0].values):
@@ -108,7 +108,4 @@ def _show(points: Sequence[Point]) -> None:
         table.add_row(f"{point.psi:g}", *cells)
     print_table(table)
     show_terms(points[0].results)
-    for warning in dict.fromkeys(
-        text for point in points for each in point.results for text in each.warnings
-    ):
-        warn(warning)
+    show_cautions([result for point in points for result in point.results])

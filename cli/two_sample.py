@@ -86,7 +86,7 @@ def test(
 def _show(report: TwoSampleReport) -> None:
     from rich.table import Table
 
-    from .console import print_table, show_terms, warn
+    from .console import print_table, show_cautions, show_terms
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("test", "statistic", "value", "± s.e.", "p", "p adjusted", "power", "finds", ""):
@@ -105,9 +105,9 @@ def _show(report: TwoSampleReport) -> None:
             "differ" if each.adjusted <= report.alpha else "",
         )
     print_table(table)
-    show_terms([each.result for each in report.outcomes])
-    for warning in dict.fromkeys(text for each in report.outcomes for text in each.result.warnings):
-        warn(warning)
+    results = [each.result for each in report.outcomes]
+    show_terms(results)
+    show_cautions(results)
     click.echo()
     click.secho(_verdict(report), bold=True)
 

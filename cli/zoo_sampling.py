@@ -12,6 +12,8 @@ import click
 
 from gen_eval.errors import UsageError
 
+from .outputs import writing
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -81,10 +83,8 @@ def sample(
 
     if chosen is None:
         chosen = sampler.labels_of(torch.arange(seed, seed + n))
-    try:
+    with writing(out):
         _write(samples.numpy(), chosen, sampler.classes, seed, out)
-    except OSError as error:
-        raise UsageError(f"cannot write {out}: {error}") from error
     what = "images" if len(sampler.shape) == 3 else "vectors"
     size = " x ".join(map(str, sampler.shape[1:] or sampler.shape))
     asked = getattr(sampler, "evaluations", 0)  # of what goes step by step: along an equation, or a chain

@@ -139,7 +139,10 @@ def train(
     click.echo(f"{out}  {describe(checkpoint, out)}")
     if samples:
         click.echo(f"{samples}  samples of the same seeds as it learnt")
-    click.echo(f"Look at it: geneval zoo grid {shlex.quote(str(out))} -o grid.png")
+    if data.x.ndim == 4 or data.x.shape[1] == 2:
+        click.echo(f"Look at it: geneval zoo grid {shlex.quote(str(out))} -o grid.png")
+    else:
+        click.echo(f"Draw from it: geneval zoo sample {shlex.quote(str(out))} -o samples.npy")
 
 
 def describe(checkpoint: Checkpoint, path: Path) -> str:

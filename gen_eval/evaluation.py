@@ -17,9 +17,10 @@ from gen_eval.extractors import Extractor
 from gen_eval.extractors.backends import TORCH
 from gen_eval.images import Images
 from gen_eval.labels import FOLDERS, Labels, read_labels
-from gen_eval.metrics import Measure
+from gen_eval.metrics import Measure, Score
 from gen_eval.planning import (
     Plan,
+    by_metric,
     find_measures,
     load_extractors,
     pick_device,
@@ -57,7 +58,7 @@ class Evaluation:
             or a row of one's own. It may also say which network a measure looks through that names none, as
             ``"pr"`` does through VGG16 under ``"kynkaanniemi"``; such a result is of ``"pr:vgg16"``.
         params: metric parameters to set over the protocol's: ``{"k": 5}`` for all metrics that have it,
-            ``{"precision-recall.k": 5}`` for one.
+            ``{"precision-recall.k": 5}`` or ``{"pr.k": 5}`` for one.
         extractors: extractors of one's own, by the name that measures call them.
         weights: a local weights file; by extractor where several networks are needed. By default they are found
             in the cache or fetched.
@@ -65,8 +66,9 @@ class Evaluation:
         backend: what runs the Inception network: ``"torch"``; or on the CPU ``"onnxruntime"`` or ``"openvino"``, which
             come with extras of those names. The features are the same to rounding.
         device: such as ``"cuda"``; by default CUDA where there is one.
-        rows: the most feature rows kept of each set; by default all where a measure is made of them, and
-            10,000 for error bars elsewhere. A measure that cannot do without all of them keeps them all.
+        rows: the most feature rows kept of each set, or by role, such as ``{"generated": 50_000}``; by default all
+            where a measure is made of them, and 10,000 for error bars elsewhere. A measure that cannot do without
+            all of them keeps them all.
         reference_n: number of images behind statistics of another tool that do not say.
         batch_size: images that go through the network together.
         workers: decoding threads.
@@ -93,7 +95,7 @@ class Evaluation:
         precision: str = "fp32",
         backend: str = TORCH,
         device: str | torch.device | None = None,
-        rows: int | None = None,
+        rows: int | Mapping[str, int] | None = None,
         reference_n: int | None = None,
         batch_size: int | None = None,
         workers: int | None = None,
@@ -108,10 +110,9 @@ class Evaluation:
         self._measures = find_measures(measures, terms)
         if not self._measures:
             raise UsageError("no measures were asked for")
-        _require_range(
-            rows=(rows, 0), batch_size=(batch_size, 1), workers=(workers, 0), reference_n=(reference_n, 2)
-        )
-        self._params = params or {}
+        _require_range(batch_size=(batch_size, 1), workers=(workers, 0), reference_n=(reference_n, 2))
+        _require_rows(rows)
+        self._params = by_metric(params or {}, self._measures)
         self._terms = terms.with_params(
             self._params, {measure.metric.name: measure.metric.params for measure in self._measures}
         )
@@ -180,6 +181,10 @@ class Evaluation:
             self._summaries[role] = self._summarize(role, source, plan)
         return self._compute(plan, classes)
 
+    def rehearse(self) -> list[Score | None]:
+        """What each measure says of a few made-up rows, in their order; see :func:`gen_eval.planning.rehearse`."""
+        return [rehearse(measure, self._terms, self._params) for measure in self._measures]
+
     def features(self, measure: Measure, role: str) -> Features:
         """What a measure saw of a set, in the last measurement.
 
@@ -200,7 +205,7 @@ class Evaluation:
         extractors = load_extractors(self._measures, self._terms, dim=dim, **self._loading)
         plan = Plan(self._measures, extractors, self._terms, row_limit=self._rows)
         if self._params:
-            rehearse(plan, self._params)
+            self.rehearse()
         return plan
 
     def _settle(self, role: str, source: Source, plan: Plan) -> Images | Summary:
@@ -286,6 +291,14 @@ def _require_range(**arguments: tuple[int | None, int]) -> None:
         _require_whole(**{name: value})
         if value is not None and value < least:
             raise UsageError(f"{name} must be at least {least}, found {value}")
+
+
+def _require_rows(rows: int | Mapping[str, int] | None) -> None:
+    by_role = rows if isinstance(rows, Mapping) else {"generated": rows}
+    for role, limit in by_role.items():
+        if role not in _ROLES:
+            raise UnknownName("set to keep rows of", role, _ROLES)
+        _require_range(rows=(limit, 0))
 
 
 def _read_classes(

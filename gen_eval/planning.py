@@ -14,7 +14,7 @@ from gen_eval.extractors import WITH_BACKENDS, Extractor, find_extractor
 from gen_eval.extractors.backends import BACKENDS, TORCH
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Images
-from gen_eval.metrics import Measure, Metric, find_measure
+from gen_eval.metrics import Measure, Metric, Score, find_measure
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import Protocol
 from gen_eval.stats import Features
@@ -40,17 +40,22 @@ class Plan:
         measures: the measures.
         extractors: by name, those that they look through.
         protocol: the settings.
-        row_limit: the most feature rows that the caller allows; ``None`` leaves it to the measures.
+        row_limit: the most feature rows that the caller allows of a set, or of those in some roles; ``None`` leaves
+            it to the measures.
     """
 
     measures: Sequence[Measure]
     extractors: Mapping[str, Extractor]
     protocol: Protocol
-    row_limit: int | None = None
+    row_limit: int | Mapping[str, int] | None = None
 
     def of(self, role: str) -> list[Measure]:
         """The measures that look at the set in a role."""
         return [measure for measure in self.measures if role_in(measure.metric, role) in measure.metric.roles]
+
+    def limit(self, role: str) -> int | None:
+        """The most feature rows that the caller allows of the set in a role; ``None`` leaves it to the measures."""
+        return self.row_limit.get(role) if isinstance(self.row_limit, Mapping) else self.row_limit
 
     def requests(self, role: str) -> list[Request]:
         """What one pass over the set in a role is to read."""
@@ -74,7 +79,7 @@ class Plan:
             request: the features, one of :meth:`requests` or a part of it: what other measures need does not matter.
             rows: of each feature.
         """
-        if (self.row_limit or 0) > rows:
+        if (self.limit(role) or 0) > rows:
             return False
         return all(
             self._does_with(measure, role, rows)
@@ -99,9 +104,10 @@ class Plan:
         metrics = [measure.metric for measure in self.of(role)]
         if self.whole(role):
             return None
-        if self.row_limit is None and not any(metric.by_rows for metric in metrics):
+        limit = self.limit(role)
+        if limit is None and not any(metric.by_rows for metric in metrics):
             return DEFAULT_ROWS
-        return self.row_limit
+        return limit
 
 
 def find_measures(measures: Sequence[str | Measure], protocol: Protocol) -> list[Measure]:
@@ -115,6 +121,21 @@ def find_measures(measures: Sequence[str | Measure], protocol: Protocol) -> list
         UnknownName: if there is no such measure, with the nearest name there is.
     """
     return [find_measure(protocol.through(each) if isinstance(each, str) else each) for each in measures]
+
+
+def by_metric(params: Mapping[str, Any], measures: Sequence[Measure]) -> dict[str, Any]:
+    """Parameters by the names of metrics, where some are by those of measures: ``pr.k`` is ``precision-recall.k``.
+
+    Args:
+        params: names and values.
+        measures: those asked for.
+    """
+    metrics = {measure.name.partition(":")[0]: measure.metric.name for measure in measures}
+    split = {name: name.partition(".") for name in params}
+    return {
+        f"{metrics.get(head, head)}.{own}" if dot else head: params[name]
+        for name, (head, dot, own) in split.items()
+    }
 
 
 def load_extractors(
@@ -244,32 +265,43 @@ def require_fit(plan: Plan, sources: Mapping[str, Images | Summary]) -> None:
             _require_enough(measure, plan, role, source)
 
 
-def rehearse(plan: Plan, params: Mapping[str, Any]) -> None:
-    """Refuse parameters that a metric cannot use, by a dry run on a few made-up rows.
+def rehearse(measure: Measure, protocol: Protocol, params: Mapping[str, Any]) -> Score | None:
+    """Compute a measure of a few made-up rows, to see before the work what it refuses, and what a score of it holds.
 
     Args:
-        plan: what is to be measured.
-        params: those that the caller set, for the message.
+        measure: which.
+        protocol: the settings.
+        params: those of them that the caller set, for messages.
+
+    Returns:
+        The score; ``None`` where such rows are too few or otherwise not for it.
 
     Raises:
-        UsageError: if a metric refuses them, or fails on them.
+        UsageError: if the metric refuses its parameters, or fails on them.
     """
-    for measure in plan.measures:
-        metric = measure.metric
-        settings = plan.protocol.params_for(metric.name, metric.params)
-        for name, default in metric.params.items():
-            if isinstance(default, bool) and not isinstance(settings[name], bool):
-                raise UsageError(f"{name} of {measure.name} is true or false, found {settings[name]!r}")
-        try:
-            features = {role: _made_up(metric, role) for role in metric.roles}
-            metric.compute(features, **settings)
-        except UsageError:
-            raise
-        except GenEvalError:
-            continue  # of the made-up rows
-        except Exception as error:
-            given = ", ".join(f"{name}={value!r}" for name, value in params.items())
-            raise UsageError(f"{measure.name} cannot be computed with {given}: {error}") from error
+    metric = measure.metric
+    settings = protocol.params_for(metric.name, metric.params)
+    for name, default in metric.params.items():
+        if isinstance(default, bool) and not isinstance(settings[name], bool):
+            raise UsageError(f"{name} of {measure.name} is true or false, found {settings[name]!r}")
+    try:
+        return metric.compute({role: _made_up(metric, role) for role in metric.roles}, **settings)
+    except UsageError:
+        raise
+    except GenEvalError:
+        return None
+    except Exception as error:
+        _require_numbers(measure, settings)
+        given = ", ".join(f"{name}={value!r}" for name, value in params.items())
+        raise UsageError(f"{measure.name} cannot be computed with {given}: {error}") from error
+
+
+def _require_numbers(measure: Measure, settings: Mapping[str, Any]) -> None:
+    for name, default in measure.metric.params.items():
+        if isinstance(default, (int, float)) and not isinstance(settings[name], (int, float)):
+            raise UsageError(
+                f"{name} of {measure.name} is a number, such as {default}; found {settings[name]!r}"
+            )
 
 
 def _made_up(metric: Metric, role: str) -> Features:
@@ -291,7 +323,7 @@ def _require_enough(measure: Measure, plan: Plan, role: str, source: Images | Su
             n = min(n, rows)
     if n is not None and n < needed:
         found = "1 image" if n == 1 else f"{n} images"
-        kept = " to measure" if metric.by_rows and plan.row_limit is not None else ""
+        kept = " to measure" if metric.by_rows and plan.limit(role) is not None else ""
         raise TooFewImages(
             f"{measure.name} needs at least {needed} {role} images; {source.name} has {found}{kept}"
         )
@@ -304,8 +336,8 @@ def _require_rows(measure: Measure, extractor: Extractor, role: str, source: Sum
     if (whole and held != features.n) or (measure.metric.by_rows and not held):
         there = f" (images:{source.name})" if source.claimed and source.notes else ""  # beside the statistics
         raise UsageError(
-            f"{measure.name} needs {'every feature row' if whole else 'feature rows'} of the {role} images, and the "
-            f"statistics of {source.name} hold {held} of {features.n or 'unknown'}: pass the images{there}, or make "
+            f"{measure.name} needs {'every feature row' if whole else 'feature rows'} of the {role} images, and "
+            f"{source.title} hold {held} of {features.n or 'unknown'}: pass the images{there}, or make "
             "the statistics anew with more --rows"
         )
 

@@ -14,6 +14,7 @@ from gen_eval.errors import GenEvalError
 from gen_eval.extractors import Extractor
 from gen_eval.labels import Labels
 from gen_eval.metrics import Measure
+from gen_eval.metrics.metric import FEWEST_ROWS
 from gen_eval.protocols import Protocol
 from gen_eval.results import Result, SetInfo
 from gen_eval.stats import Features
@@ -152,6 +153,13 @@ def _set_warnings(
         sample, n = features[role].sample, features[role].n
         if by_rows and sample and sample.n != n:
             lines.append(f"of the {n} images of {summary.name}, a uniform sample of {sample.n} was measured")
+        held = sample.n if sample else 0
+        if not (by_rows or n is None or summary.claimed) and held < (least := min(FEWEST_ROWS, n)):
+            lines.append(
+                f"{held} feature rows of the {n} images of {summary.name} are at hand, and what their draw adds to the "
+                f"error bar cannot be told from fewer than {least}: it takes them as exact; keep more with --rows "
+                "(rows=)"
+            )
         if summary.part:
             lines.append(
                 f"{summary.name} is a part of a set, {summary.part}: join all parts with `geneval stats merge`"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gen_eval import datasets, foreign, sealed, store
-from gen_eval.errors import ImagesError, UnknownName, UsageError
+from gen_eval.errors import ImagesError, NumericalError, UnknownName, UsageError
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Generated, Images, open_images
 from gen_eval.images.floats import FloatRange
@@ -125,7 +125,14 @@ class Vectors:
     def summary(self, request: Request, rows: int | None) -> Summary:
         """What summarizing images would have given, had these been their features: at most so many rows."""
         extractor, given = request.extractor, self.rows
-        features = Features.of(given.to(extractor.device), rows)
+        try:
+            features = Features.of(given.to(extractor.device), rows)
+        except NumericalError as error:
+            bad = (~given.isfinite().all(1)).nonzero().flatten()
+            raise NumericalError(
+                f"{len(bad)} feature vectors of {self.name} are NaN or infinite, first {self.label(int(bad[0]))}: check "
+                "what made them, or leave them out"
+            ) from error
         digest = hashlib.sha256(repr((tuple(given.shape), given.dtype)).encode())
         digest.update(given.cpu().contiguous().numpy().data)
         return Summary(
@@ -195,7 +202,7 @@ def open_source(
             raise UsageError("an empty path was given; for the current folder say '.'")
         path = Path(source)
         if store.is_statistics(path):
-            return store.load(path) if path.suffix == sealed.EXTENSION else path
+            return replace(store.load(path), file=str(source)) if path.suffix == sealed.EXTENSION else path
         if path.suffix.lower() == ".npy" and path.is_file() and (array := _read_vectors(path)) is not None:
             _require_vectors(array, str(source))
             return Vectors(path, array.shape, str(source))

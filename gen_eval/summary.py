@@ -66,6 +66,7 @@ class Summary:
         notes: how many images decoding changed, by what it changed.
         claimed: whether the spec is only what the user says, as with files of other tools.
         part: which images these are, where they are a part of a set.
+        file: what it was read from, for messages; empty where that goes without saying.
     """
 
     name: str
@@ -76,6 +77,12 @@ class Summary:
     notes: Mapping[str, int] = field(default_factory=dict)
     claimed: bool = False
     part: Part | None = None
+    file: str = field(default="", compare=False)
+
+    @property
+    def title(self) -> str:
+        """What to call it in messages: by its file, where it has one, and the set that this is of."""
+        return f"{self.file}, statistics of {self.name}," if self.file else f"the statistics of {self.name}"
 
     def to(self, device: torch.device) -> Summary:
         """The same with its features on another device."""
@@ -94,18 +101,20 @@ class Summary:
         if (spec, tap) in self.features:
             return self.features[spec, tap]
         lines = [
-            f"the statistics of {self.name} were not measured on the terms asked for ({spec.name}, {tap}):"
+            f"{self.title} were not measured on the terms asked for ({spec.name}, {tap}):"
         ]
         for other, other_tap in self.features:
             differences = other.differences(spec)
             if other_tap != tap:
                 differences.append(f"tap: {other_tap} against {tap}")
             lines += [f"  {difference}" for difference in differences]
-        raise IncomparableError(
-            "\n".join(lines)
-            + "\nMeasure both sets under one protocol: choose that of the statistics with --protocol, "
-            "or make them anew with `geneval stats`."
+        networks = [other.name for other, _ in self.features]
+        cure = (
+            "Measure both sets under one protocol: choose that of the statistics with --protocol"
+            if spec.name in networks
+            else f"Look through the network that they are of, as fd:{networks[0]} does (--extractor {networks[0]})"
         )
+        raise IncomparableError("\n".join([*lines, f"{cure}, or make them anew with `geneval stats`."]))
 
 
 @dataclass(frozen=True)

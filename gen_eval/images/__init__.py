@@ -79,7 +79,7 @@ def open_images(
                 "; as a reference, pass gen_eval.open_images(it, n=...)"
             )
         return Generated(source, n, seed, called, floats)
-    raise UsageError(f"cannot read images from {_describe(source)}: expected {_ACCEPTED}")
+    raise UsageError(f"cannot read images from {_describe(source)}: {_way_out(source)}expected {_ACCEPTED}")
 
 
 def _is_dataset(source: Any) -> bool:
@@ -91,6 +91,15 @@ def _is_dataset(source: Any) -> bool:
 
 def _describe(source: Any) -> str:
     return f"the class {source.__name__}" if isinstance(source, type) else f"a {type(source).__name__}"
+
+
+def _way_out(source: Any) -> str:
+    """What to do with a source that comes in batches or once, where a set is opened, counted and read by index."""
+    if isinstance(source, torch.utils.data.DataLoader):
+        return "pass its dataset= without transforms to floats, or feed its batches to a gen_eval.Monitor; otherwise "
+    if hasattr(source, "__iter__") and not isinstance(source, (Mapping, str, bytes, bytearray, type)):
+        return "feed what it yields to a gen_eval.Monitor, or make a list of it; otherwise "
+    return ""
 
 
 def _open_list(items: Sequence[Any], name: str) -> Images:

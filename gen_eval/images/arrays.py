@@ -42,8 +42,7 @@ class Arrays:
         self.name = name
         self._array = to_numpy(array)
         require_uint8(self._array, name)
-        # A single image [h, w, 3] would pass for a stack of narrow gray ones.
-        if self._array.ndim not in (3, 4) or (self._array.ndim == 3 and self._array.shape[2] in CHANNELS):
+        if self._array.ndim not in (3, 4) or _may_be_one_image(self._array.shape):
             raise _bad_shape(name, self._array.shape)
         if 0 in self._array.shape:
             raise ImagesError(f"{name} holds no images: its shape is {list(self._array.shape)}")
@@ -72,6 +71,11 @@ class Arrays:
         for stored in self._array:
             digest.update(_digest(stored))
         return digest.hexdigest()
+
+
+def _may_be_one_image(shape: Sequence[int]) -> bool:
+    """Whether one image [h, w, 3] or [3, h, w] would pass for a stack of gray ones."""
+    return len(shape) == 3 and (shape[2] in CHANNELS or shape[0] in CHANNELS[1:])
 
 
 def to_numpy(array: AnyArray | torch.Tensor) -> AnyArray:
@@ -228,5 +232,5 @@ def _map_stored(path: Path, member: _Member) -> AnyArray:
 def _bad_shape(name: str, shape: Sequence[int]) -> ImagesError:
     return ImagesError(
         f"{name} has shape {list(shape)}; expected [n, h, w, c] or [n, c, h, w] with 1, 3 or 4 channels, "
-        "or gray [n, h, w]"
+        "or gray [n, h, w]; one image x alone is x[None]"
     )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gen_eval.errors import ImagesError, UsageError
+from gen_eval.errors import GenEvalError, ImagesError, UsageError
 from gen_eval.images.arrays import channel_axis, from_array, require_uint8, to_numpy
 from gen_eval.images.decode import to_rgb
 from gen_eval.images.floats import CLAMPED, FloatRange
@@ -148,16 +148,29 @@ class Generated:
 
         Raises:
             ImagesError: if the function returns something else than it should.
+            UsageError: if it is a network that takes no seeds; what other functions raise is let through.
         """
         seeds = torch.tensor([self._seed + index for index in indices], dtype=torch.int64)
         with torch.no_grad():
-            returned = self._function(seeds)
+            returned = self._called_on(seeds)
         self._verify(returned, len(indices))
         array, notes = self._levels(returned)
         axis = channel_axis(
             array.shape[1:], prefer_first=isinstance(returned, torch.Tensor), name=self._returned
         )
         return [_noted(from_array(image, axis), note) for image, note in zip(array, notes, strict=True)]
+
+    def _called_on(self, seeds: torch.Tensor) -> Any:
+        try:
+            return self._function(seeds)
+        except Exception as error:
+            if isinstance(error, GenEvalError) or not isinstance(self._function, torch.nn.Module):
+                raise
+            raise UsageError(
+                f"{self.name} is a network that failed on seeds, int64 [{len(seeds)}]: {error}\nWrap it in a function "
+                "that makes its input of them and uint8 images of its output, such as lambda seeds: "
+                "to_uint8(network(gen_eval.draws.normal(seeds, 128).float()))"
+            ) from error
 
     @property
     def _returned(self) -> str:

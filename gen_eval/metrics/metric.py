@@ -57,12 +57,12 @@ class Metric:
 
 
 # A subset of fewer rows than this tells no variance worth printing.
-_FEWEST_ROWS = 30
+FEWEST_ROWS = 30
 
 
 def _gaussian(features: Features, ddof: int) -> Gaussian:
     rows = None
-    if features.sample and features.sample.n >= min(_FEWEST_ROWS, features.n or _FEWEST_ROWS):
+    if features.sample and features.sample.n >= min(FEWEST_ROWS, features.n or FEWEST_ROWS):
         rows = features.sample.rows
     return Gaussian(features.n, features.moments.mean, features.cov(ddof), rows, ddof)
 

@@ -73,14 +73,20 @@ def test_table_folders_picture_and_the_next_command(run, digits, tmp_path):
     assert again_value == pytest.approx(shown["sngan-mnist"], rel=1e-5)
 
 
-def test_another_run_writes_the_same_and_leaves_other_files_alone(run, digits, tmp_path):
-    (tmp_path / "thesis.txt").write_text("do not touch")
+def test_another_run_writes_the_same(run, digits, tmp_path):
     first = run("demo", "--out", tmp_path, "--n", "10")
     written = content(tmp_path)
     second = run("demo", "--out", tmp_path, "--n", "10")
     assert (second.code, second.out) == (0, first.out)
     assert content(tmp_path) == written
-    assert written["thesis.txt"] == b"do not touch"
+
+
+def test_a_folder_of_the_users_is_refused_and_kept(run, digits, tmp_path):
+    (tmp_path / "photo.png").write_text("mine")
+    done = run("demo", "--out", tmp_path, "--n", "10")
+    assert (done.code, done.out) == (1, "")
+    assert "such as photo.png: choose a folder of its own with --out" in done.err
+    assert content(tmp_path) == {"photo.png": b"mine"}
 
 
 @pytest.mark.parametrize("name", ["cat.png", "notes.txt"])

@@ -101,7 +101,7 @@ def test_pictures_without_a_name_overwrite_nothing_and_those_with_one_do(run, se
     ("arguments", "code", "said"),
     [
         (("--neighbors", "0"), 2, "--neighbors"),
-        (("--neighbors", "4", "--neighbors-out", "n.xyz"), 1, "cannot draw n.xyz"),
+        (("--neighbors", "4", "--neighbors-out", "n.xyz"), 1, "cannot write n.xyz"),
         (("--neighbors", "4", "--neighbors-out", "missing/n.png"), 1, "no folder missing"),
     ],
 )

@@ -6,6 +6,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+
+from gen_eval import store
+from gen_eval.extractors.vectors import Identity
+from gen_eval.sources import Vectors
+from gen_eval.summary import Request
 
 
 def test_fid_from_statistics_equals_fid_from_images_to_the_digit(run, sets, measured):
@@ -30,6 +37,40 @@ def test_mixed_protocols_are_refused_with_the_reason(run, sets, measured):
     assert "tf1-bilinear" in done.err
     assert "pil-bicubic" in done.err
     assert "--protocol" in done.err
+
+
+def test_refusals_name_the_file_and_the_network(run, sets, measured, tmp_path):
+    done = run("evaluate", measured, sets.fake, "-m", "fd:identity")
+    assert (done.code, done.out) == (1, "")
+    of_vectors = tmp_path / "vectors.safetensors"
+    summary = Vectors.of(torch.randn(12, 4), "vectors").summary(Request(Identity(4), ("pool",)), None)
+    store.save(summary, of_vectors)
+    done = run("fid", of_vectors, sets.fake)
+    assert (done.code, done.out) == (1, "")
+    assert f"{of_vectors}, statistics of vectors, were not measured on the terms asked for" in done.err
+    assert "fd:identity" in done.err
+
+
+def test_what_was_changed_and_left_out_is_said(run, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for index in range(3):
+        Image.fromarray(np.full((8, 8), index, np.uint8)).save(folder / f"{index}.png")
+    (folder / "cut.png").write_bytes((folder / "0.png").read_bytes()[:40])
+    done = run("stats", folder, "-o", tmp_path / "mixed.safetensors", "--skip-corrupt")
+    assert done.code == 0, done.err
+    assert f"note: 3 of {folder}: gray to RGB" in done.err
+    assert f"warning: cut.png of {folder} was left out" in done.err
+
+
+@pytest.mark.parametrize(("rows", "told"), [(0, True), (11, True), (12, False)])
+def test_error_bars_of_few_rows_say_so(run, sets, tmp_path, rows, told):
+    few = tmp_path / "few.safetensors"
+    assert run("stats", sets.real, "-o", few, "--rows", rows).code == 0
+    done = run("fid", few, sets.fake)
+    assert done.code == 0, done.err
+    assert ("it takes them as exact" in done.err) == told
+    assert (f"{rows} feature rows of the 12 images" in done.err) == told
 
 
 @pytest.mark.parametrize("name", ["real.npz", "real", "real.safetensors.gz"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from PIL import Image
 
 
 def first_of(folder, count, to):
@@ -29,6 +30,19 @@ def test_a_table_has_a_line_a_psi_and_json_one_a_measure(run, sets, tmp_path):
         (psi, measure) for psi in (1.0, 0.5) for measure in ("pr", "fid")
     ]
     assert lines[3]["value"] < lines[1]["value"] / 2
+
+
+def test_what_was_changed_is_said(run, sets, tmp_path):
+    gray = tmp_path / "gray"
+    gray.mkdir()
+    for path in sorted(sets.fake.iterdir()):
+        Image.open(path).convert("L").save(gray / path.name)
+    done = run("truncation", sets.real, f"1={gray}", "-m", "fid")
+    assert done.code == 0, done.err
+    assert f"note: 10 of {gray}: gray to RGB" in done.err
+    done = run("test", sets.real, gray, "-t", "mean-test", "--permutations", 50)
+    assert done.code == 0, done.err
+    assert f"note: 10 of {gray}: gray to RGB" in done.err
 
 
 def test_measures_parameters_and_seed_reach_the_metrics(run, sets):

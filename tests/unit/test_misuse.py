@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gen_eval.errors import UsageError
-from gen_eval.evaluation import evaluate
+from gen_eval.errors import NumericalError, UsageError
+from gen_eval.evaluation import Evaluation, evaluate
 from gen_eval.extractors import Pixels
 from gen_eval.images import open_images
 from gen_eval.protocols import DEFAULT_PROTOCOL, PROTOCOLS
@@ -69,6 +69,27 @@ def generate(seeds):
 def test_an_empty_path_is_not_the_current_folder():
     with pytest.raises(UsageError, match="an empty path"):
         measure("")
+
+
+@pytest.mark.parametrize("rows", [{"generated": 2.5}, {"generatd": 5}], ids=["not whole", "no set"])
+def test_rows_of_sets_are_checked(rows):
+    with pytest.raises(UsageError, match=r"whole number|unknown set to keep rows of 'generatd'"):
+        measure(rows=rows)
+
+
+def test_rows_may_be_kept_of_one_set_alone():
+    measured = Evaluation(["frechet:pixels"], reference=REAL, rows={"generated": 50})
+    (result,) = measured.measure(FAKE)
+    sizes = {role: len(index) for role, (index, _) in result.contributions.items()}
+    assert sizes == {"generated": 50, "reference": len(REAL)}
+
+
+def test_vectors_that_are_no_numbers_name_their_set(tmp_path):
+    rows = RNG.normal(size=(60, 4))
+    rows[7, 1] = np.nan
+    np.save(tmp_path / "bad.npy", rows)
+    with pytest.raises(NumericalError, match=r"1 feature vectors of .*bad.npy are NaN or infinite, first #7"):
+        evaluate(["fd:identity"], generated=tmp_path / "bad.npy", reference=RNG.normal(size=(60, 4)))
 
 
 def test_extrapolation_without_rows_is_refused_before_any_pass(tmp_path):

@@ -95,7 +95,9 @@ def test_other_types_are_refused_with_the_cure(source, dtype, cure):
 
 
 @pytest.mark.parametrize(
-    "shape", [(3,), (8, 8), (8, 8, 3), (2, 8, 8, 5), (2, 5, 8, 8), (1, 2, 8, 8, 3)], ids=str
+    "shape",
+    [(3,), (8, 8), (8, 8, 3), (3, 8, 8), (4, 8, 8), (2, 8, 8, 5), (2, 5, 8, 8), (1, 2, 8, 8, 3)],
+    ids=str,
 )
 def test_other_shapes_are_refused(source, shape):
     with pytest.raises(ImagesError, match="expected"):

@@ -170,6 +170,12 @@ def test_a_network_with_layers_generates():
     assert len(images.read([0, 1])) == 2
 
 
+def test_a_network_that_takes_latents_is_told_from_one_that_takes_seeds():
+    network = torch.nn.Sequential(torch.nn.Linear(4, 12))
+    with pytest.raises(UsageError, match=r"Sequential is a network that failed on seeds, int64 \[2\].*draws.normal"):
+        open_images(network, n=2).read([0, 1])
+
+
 def test_images_are_returned_as_they_are():
     images = open_images([HWC])
     assert open_images(images) is images
@@ -184,10 +190,22 @@ def test_images_are_returned_as_they_are():
         (b"bytes", "a bytes"),
         (Dataset, "the class Dataset"),
         (Image.new("RGB", (2, 2)), "a Image"),
-        (torch.utils.data.DataLoader(Dataset([HWC])), "a DataLoader"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_anything_else(source, found):
     with pytest.raises(UsageError, match=f"cannot read images from {found}: expected a folder"):
+        open_images(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "way_out"),
+    [
+        (torch.utils.data.DataLoader(Dataset([HWC])), "a DataLoader: pass its dataset"),
+        (iter([HWC]), "a list_iterator: feed what it yields to a gen_eval.Monitor, or make a list of it"),
+    ],
+    ids=["loader", "iterator"],
+)
+def test_what_comes_in_batches_or_once_has_a_way_out(source, way_out):
+    with pytest.raises(UsageError, match=f"cannot read images from {way_out}"):
         open_images(source)
