@@ -87,9 +87,7 @@ def run(
         draw_neighbors(evaluation, seen_through, sets, neighbors, neighbors_out, offline=offline)
 
 
-def _require_told(
-    evaluation: Evaluation, measures: Sequence[str], *, worst: bool, per_image: bool
-) -> None:
+def _require_told(evaluation: Evaluation, measures: Sequence[str], *, worst: bool, per_image: bool) -> None:
     """Refuse before the work to show what measures do not tell of single images."""
     if not (worst or per_image):
         return

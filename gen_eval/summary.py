@@ -100,9 +100,7 @@ class Summary:
         """
         if (spec, tap) in self.features:
             return self.features[spec, tap]
-        lines = [
-            f"{self.title} were not measured on the terms asked for ({spec.name}, {tap}):"
-        ]
+        lines = [f"{self.title} were not measured on the terms asked for ({spec.name}, {tap}):"]
         for other, other_tap in self.features:
             differences = other.differences(spec)
             if other_tap != tap:

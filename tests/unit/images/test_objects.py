@@ -172,7 +172,9 @@ def test_a_network_with_layers_generates():
 
 def test_a_network_that_takes_latents_is_told_from_one_that_takes_seeds():
     network = torch.nn.Sequential(torch.nn.Linear(4, 12))
-    with pytest.raises(UsageError, match=r"Sequential is a network that failed on seeds, int64 \[2\].*draws.normal"):
+    with pytest.raises(
+        UsageError, match=r"(?s)Sequential is a network that failed on seeds, int64 \[2\].*draws.normal"
+    ):
         open_images(network, n=2).read([0, 1])
 
 
