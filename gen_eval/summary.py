@@ -106,12 +106,9 @@ class Summary:
             if other_tap != tap:
                 differences.append(f"tap: {other_tap} against {tap}")
             lines += [f"  {difference}" for difference in differences]
-        networks = [other.name for other, _ in self.features]
-        cure = (
-            "Measure both sets under one protocol: choose that of the statistics with --protocol"
-            if spec.name in networks
-            else f"Look through the network that they are of, as fd:{networks[0]} does (--extractor {networks[0]})"
-        )
+        cure = "Measure both sets under one protocol: choose that of the statistics with --protocol"
+        if spec.name not in [other.name for other, _ in self.features]:
+            cure = "Look through the network that they are of: choose it with --extractor, or as in fd:dinov2"
         raise IncomparableError("\n".join([*lines, f"{cure}, or make them anew with `geneval stats`."]))
 
 

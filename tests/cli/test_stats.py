@@ -39,16 +39,15 @@ def test_mixed_protocols_are_refused_with_the_reason(run, sets, measured):
     assert "--protocol" in done.err
 
 
-def test_refusals_name_the_file_and_the_network(run, sets, measured, tmp_path):
-    done = run("evaluate", measured, sets.fake, "-m", "fd:identity")
-    assert (done.code, done.out) == (1, "")
+def test_refusals_name_the_file_and_the_network(run, sets, tmp_path):
     of_vectors = tmp_path / "vectors.safetensors"
     summary = Vectors.of(torch.randn(12, 4), "vectors").summary(Request(Identity(4), ("pool",)), None)
     store.save(summary, of_vectors)
     done = run("fid", of_vectors, sets.fake)
     assert (done.code, done.out) == (1, "")
     assert f"{of_vectors}, statistics of vectors, were not measured on the terms asked for" in done.err
-    assert "fd:identity" in done.err
+    assert "name: identity against pixels" in done.err
+    assert "the network that they are of: choose it with --extractor" in done.err
 
 
 def test_what_was_changed_and_left_out_is_said(run, tmp_path):
