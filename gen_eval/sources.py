@@ -128,11 +128,7 @@ class Vectors:
         try:
             features = Features.of(given.to(extractor.device), rows)
         except NumericalError as error:
-            bad = (~given.isfinite().all(1)).nonzero().flatten()
-            raise NumericalError(
-                f"{len(bad)} feature vectors of {self.name} are NaN or infinite, first {self.label(int(bad[0]))}: "
-                "check what made them, or leave them out"
-            ) from error
+            raise NumericalError(f"{self.name}: {error}") from error
         digest = hashlib.sha256(repr((tuple(given.shape), given.dtype)).encode())
         digest.update(given.cpu().contiguous().numpy().data)
         return Summary(

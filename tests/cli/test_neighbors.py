@@ -123,6 +123,6 @@ def test_statistics_cannot_be_drawn(run, sets, tmp_path, at):
 
 
 def test_a_measure_without_a_reference_has_no_neighbors(run, sets):
-    done = run("is", sets.fake, "--extractor", "pixels", "--neighbors", "4")
+    done = run("evaluate", sets.real, sets.fake, "-m", "is:pixels", "--neighbors", "4")
     assert (done.code, done.out) == (2, "")
     assert "which is:pixels does not take" in done.err

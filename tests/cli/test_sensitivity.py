@@ -140,7 +140,7 @@ def test_a_chart_without_matplotlib_is_refused_before_the_work(run, classes, tmp
         (("--strengths", "noise=loud"), 2, "expected NAME=NUMBER,NUMBER"),
         (("--strengths", "jpeg=100"), 1, "expected 0 to 99"),
         (("--n", "16"), 1, "at most n = 15"),
-        (("--out", "moves.txt"), 1, "ends in .csv or .json"),
+        (("--out", "moves.txt"), 1, "ends in .csv, .json"),
         (("--out", "nowhere/moves.csv"), 1, "there is no folder nowhere"),
         (("--markdown", "page.html"), 1, "ends in .md"),
         (("--plot", "chart.bmp"), 1, "ends in .png, .svg, .pdf"),

@@ -152,7 +152,11 @@ def test_fewer_rows_than_a_metric_of_rows_can_bear_are_refused_before_an_image_i
     ("measure", "params", "message"),
     [
         ("mmd:pixels", {"kernel": "rbff"}, "did you mean 'rbf'"),
-        ("kid:pixels", {"subset_size": "foo"}, "kid:pixels cannot be computed with subset_size='foo'"),
+        (
+            "kid:pixels",
+            {"subset_size": "foo"},
+            "subset_size of kid:pixels is a number, such as 1000; found 'foo'",
+        ),
         ("pr:pixels", {"inclusive": "maybe"}, "inclusive of pr:pixels is true or false, found 'maybe'"),
         ("pr:pixels", {"k": 0}, "from 1, found 0"),
         ("fid:pixels", {"mean_dtype": "float16"}, "dtype of the mean 'float16'"),

@@ -122,9 +122,9 @@ def test_one_folder_is_no_class(tmp_path):
 
 
 def test_gray_images_are_one_channel(tmp_path):
-    gray = levels(3, 8, 8)
+    gray = levels(5, 8, 8)
     stored = open_data(np.repeat(gray[..., None], 3, 3))
-    assert stored.x.shape == (3, 1, 8, 8)
+    assert stored.x.shape == (5, 1, 8, 8)
     assert torch.equal(stored.x[:, 0], torch.from_numpy(gray))
     assert stored.notes == ("all images are gray, though stored as RGB: models make one channel",)
     plain = open_data(gray)
@@ -132,7 +132,7 @@ def test_gray_images_are_one_channel(tmp_path):
     assert plain.notes == ()
     mixed = np.repeat(gray[..., None], 3, 3)
     mixed[2, 0, 0, 1] ^= 1
-    assert open_data(mixed).x.shape == (3, 3, 8, 8)
+    assert open_data(mixed).x.shape == (5, 3, 8, 8)
     for index, image in enumerate([gray[0], mixed[1], mixed[2]]):
         write(tmp_path / f"{index}.png", image)
     some = open_data(tmp_path)
