@@ -205,11 +205,13 @@ class Gram:
 
     def _strip(self, blocks: Sequence[_Block], members: tuple[Tensor, Tensor]) -> list[_BlockSums]:
         """The sums of the first block of rows against itself and against each of the others."""
-        one, sums = blocks[0], []
+        one = blocks[0]
+        # Room for all comes first: small results between large blocks would keep the holes of these apart.
+        sums = [self._room(one.size, other.size, members[0].shape[1]) for other in blocks]
         with self._memory() as memory:
             # The last block of all is often still there, as the last of another strip.
             left = memory.right[: one.size] if memory.in_right is one else self._centred(one, memory.left)
-            for other in blocks:
+            for other, found in zip(blocks, sums, strict=True):
                 right = left
                 if other is not one:
                     right, memory.in_right = self._centred(other, memory.right), other
@@ -217,10 +219,15 @@ class Gram:
                 if other is one:
                     values.fill_diagonal_(0)
                 ahead = linalg.product(values, members[other.side][other.places].double())
-                groups = ahead.mul_(members[one.side][one.places]).sum(0)
-                squares = torch.dot(values.view(-1), values.view(-1))
-                sums.append(_BlockSums(values.sum(1), values.sum(0), squares, groups))
+                torch.sum(ahead.mul_(members[one.side][one.places]), 0, out=found.groups)
+                torch.dot(values.view(-1), values.view(-1), out=found.squares)
+                torch.sum(values, 1, out=found.rows)
+                torch.sum(values, 0, out=found.columns)
         return sums
+
+    def _room(self, rows: int, columns: int, groups: int) -> _BlockSums:
+        new = self._offsets[0].new_empty
+        return _BlockSums(new(rows), new(columns), new(()), new(groups))
 
     def _centred(self, block: _Block, memory: Tensor) -> Tensor:
         rows, memory = self._sets[block.side], memory[: block.size]
