@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gen_eval.errors import UsageError
+
 from .options import extraction_options, measures_option
 from .stats_files import compact, convert, merge, show
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gen_eval.images import Images
+    from gen_eval.planning import Plan
     from gen_eval.summary import Request
 
 _VERBS = {"merge": merge, "compact": compact, "show": show, "convert": convert}
@@ -145,7 +148,9 @@ def measure(
             offline=offline,
             progress=progress,
         )
-        requests = Plan(wanted, extractors, terms).requests("generated")
+        plan = Plan(wanted, extractors, terms)
+        _require_served(plan, rows, len(opened) if chosen is None else len(chosen))
+        requests = plan.requests("generated")
         _tell_what_ships(opened, requests)
         summary = summarize(opened, requests, rows=rows, part=chosen, progress=progress, **options)
     store.save(summary, out)
@@ -155,6 +160,23 @@ def measure(
     count = next(iter(summary.features.values())).n
     which = f" ({summary.part})" if summary.part else ""
     click.echo(f"{out}  {count:,} images{which}  {protocol}  sha256 {summary.digest[:12]}")
+
+
+def _require_served(plan: Plan, rows: int, n: int) -> None:
+    """Refuse before the work measures that statistics of so many rows could not serve."""
+    for measure in plan.measures:
+        metric = measure.metric
+        if metric.by_class:
+            raise UsageError(
+                f"{measure.name} is a measure by class, which statistics do not serve: it needs the images"
+            )
+        role = "reference" if "reference" in metric.roles else metric.roles[0]
+        needed = n if role in metric.whole else plan.least_n(measure, role) if metric.by_rows else 0
+        if rows < needed:
+            raise UsageError(
+                f"{measure.name} needs {needed:,} feature rows of the {role} images, and --rows {rows:,} keeps fewer: "
+                f"raise it to {needed:,} or more"
+            )
 
 
 def _tell_what_ships(images: Images, requests: Sequence[Request]) -> None:

@@ -53,6 +53,7 @@ def all_gather(value: T, what: str, timeout: float) -> list[T]:
         found: list[T | None] = [None] * world_size()
         dist.all_gather_object(found, value, group=group)
     except RuntimeError as error:
+        _groups.clear()  # which is of no use once one of its meetings failed
         raise DistributedError(
             f"rank {rank()} of {world_size()} came to {what} and did not meet all others, waiting {timeout:g} s: every "
             "rank must come there, those without images too. Where one rank is to measure alone, say "

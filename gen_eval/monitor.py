@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ from gen_eval.evaluation import DEFAULT_MEASURES, Evaluation
 from gen_eval.extractors import Extractor
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Images
+from gen_eval.images.arrays import Arrays
 from gen_eval.images.floats import FloatRange
 from gen_eval.metrics import Measure
 from gen_eval.planning import Plan, require_row_limit
+from gen_eval.progress import silent
 from gen_eval.results import Result
 from gen_eval.spec import Resize, Spec
 from gen_eval.streaming import Part, Stream
@@ -56,7 +59,8 @@ class Monitor(Evaluation):
             undeclared floats are refused.
         rounding: how floats become 8 bits, a name in :data:`gen_eval.images.floats.ROUNDINGS`.
         distributed: whether this process is one of many; by default whether torch.distributed runs here.
-        timeout: seconds that the ranks wait for one another in :meth:`compute`.
+        timeout: seconds that the ranks wait for one another in :meth:`compute`: raise it where one has more to do
+            before, such as images of a larger share, or a checkpoint to write.
         options: as :class:`Evaluation` takes them.
 
     Raises:
@@ -71,7 +75,7 @@ class Monitor(Evaluation):
         value_range: tuple[float, float] | None = None,
         rounding: str = "save_image",
         distributed: bool | None = None,
-        timeout: float = 45.0,
+        timeout: float = 300.0,
         **options: Any,
     ) -> None:
         super().__init__(measures, reference=reference, **options)
@@ -144,6 +148,7 @@ class Monitor(Evaluation):
     def measure(self, generated: Any, *, n: int | None = None, seed: int = 0) -> list[Result]:
         """Measure a set that lies somewhere, as :meth:`Evaluation.measure` does, against the reference given or fed.
 
+        Each process measures all of it, under torch.distributed too: ask one rank alone, or feed shares.
         Under torch.distributed all ranks must call it where a reference was fed that :meth:`compute` has not seen yet.
 
         Raises:
@@ -285,6 +290,7 @@ class Monitor(Evaluation):
         if self._alone or distributed.world_size() == 1:
             return own
         terms = {name: term for name, term in self._feeding_terms().items() if name != "rank"}
+        terms |= {"parameters": dict(self._terms.params), "reference": self._reference_mark()}
         mine = terms, {role: part.to(torch.device("cpu")) for role, part in own.items()}
         meeting = "Monitor.compute()" if "generated" in roles else "Monitor.measure()"
         everyone = distributed.all_gather(mine, meeting, self._timeout)
@@ -327,6 +333,15 @@ class Monitor(Evaluation):
             "rank": own,
             "world size": world,
         }
+
+    def _reference_mark(self) -> str:
+        """What tells the reference that was given from another, as far as a look at it does."""
+        source = None if "reference" in self._fed else self._sources.get("reference")
+        if isinstance(source, Arrays):
+            return source.content(silent) or ""
+        if isinstance(source, Summary):
+            return source.digest
+        return "" if source is None or isinstance(source, Path) else f"{len(source):,} images"
 
     def _require_images(self) -> None:
         """Refuse measures of what is not fed here."""

@@ -275,6 +275,8 @@ def _holds(found: Features, n: int) -> bool:
     return (
         moments.n == n
         and moments.scatter.shape == (moments.dim, moments.dim)
+        and bool(moments.mean.isfinite().all())
+        and sample.rows.is_floating_point()
         and sample.rows.shape == (kept, moments.dim)
         and sample.index.shape == (kept,)
     )

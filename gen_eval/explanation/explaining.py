@@ -208,8 +208,8 @@ def _sureness(value: float, error: float | None) -> str:
 
 
 def _bias(result: Result, value: float, bias: float | None) -> str:
-    n = result.sets["generated"].n if "generated" in result.sets else None
-    at = "this many images" if n is None else f"{n:,} images"
+    sizes = [info.n for info in result.sets.values()]
+    at = f"{' and '.join(f'{n:,}' for n in sizes if n)} images" if all(sizes) else "this many images"
     if bias is None:
         return "how the number of images moves it is not known: compare it at equal n alone"
     if bias == 0:

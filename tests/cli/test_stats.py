@@ -50,6 +50,25 @@ def test_refusals_name_the_file_and_the_network(run, sets, tmp_path):
     assert "the network that they are of: choose it with --extractor" in done.err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-m", "intra-fid"), "intra-fid is a measure by class, which statistics do not serve"),
+        (
+            ("-m", "pr", "--rows", 3),
+            "pr needs 4 feature rows of the reference images, and --rows 3 keeps fewer",
+        ),
+        (("-m", "mifid", "--rows", 11), "raise it to 12 or more"),
+    ],
+    ids=["class", "few rows", "not all rows"],
+)
+def test_measures_that_the_statistics_would_not_serve_are_refused(run, sets, tmp_path, options, message):
+    done = run("stats", sets.real, "-o", tmp_path / "real.safetensors", *options)
+    assert (done.code, done.out) == (1, "")
+    assert message in done.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_was_changed_and_left_out_is_said(run, tmp_path):
     folder = tmp_path / "mixed"
     folder.mkdir()

@@ -9,16 +9,18 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from gen_eval.errors import GenEvalError
+from gen_eval.errors import DistributedError, GenEvalError
 from gen_eval.monitor import Monitor
 
 MEASURES = ["frechet:pixels", "kid:pixels", "pr:pixels"]
 TIMEOUT = 4.0  # where the others do not come
+LATE = 10.0  # where one comes after that time
 PATIENT = 120.0  # where they do, on a machine that has other things to do
 
 
@@ -32,7 +34,7 @@ FAKE, REAL = images_of(101, 1, 256), images_of(120, 2, 200)
 
 def fed(case, rank, world):
     """A monitor that has this rank's share of the images, as the case shares them out."""
-    timeout = TIMEOUT if case.startswith("only") or case == "killed" else PATIENT
+    timeout = TIMEOUT if case.startswith("only") or case == "killed" else {"late": LATE}.get(case, PATIENT)
     monitor = Monitor(MEASURES, timeout=timeout, rows=30 if case == "bounded" else None)
     index = torch.arange(len(FAKE))
     share = {
@@ -59,6 +61,16 @@ def outcome(case, rank, world):
         os._exit(9)
     if case == "terms" and rank == 1:
         monitor = Monitor(MEASURES, timeout=PATIENT, protocol="clean-fid")
+    if case == "parameters":
+        monitor = Monitor(MEASURES, timeout=PATIENT, params={"subset_size": 20 + rank})
+    if case == "references":
+        monitor = Monitor(MEASURES, timeout=PATIENT, reference=REAL if rank else REAL.flip(0))
+    if case == "late":
+        monitor.compute()
+        time.sleep(1.3 * LATE * rank)
+        with suppress(DistributedError):
+            monitor.compute()
+            raise AssertionError("a rank that is late was not missed")
     if case in ("only-0", "only-1") and case != f"only-{rank}":
         time.sleep(3 * TIMEOUT)
         return {}

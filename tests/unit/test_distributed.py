@@ -58,6 +58,7 @@ def torchrun(folder, case):
     )
 
 
+TERMS = {"terms": "pil-bicubic", "parameters": "'subset_size': 2", "references": "reference: "}
 REFUSED = {
     "repeated": "are 102, and 1 of their indices came more than once, first 7: ",
     "told": "either all batches of a set come with index=, on every rank, or none",
@@ -68,7 +69,7 @@ REFUSED = {
 def together(tmp_path_factory):
     """What each of two ranks found, one case after the other."""
     return run(
-        tmp_path_factory.mktemp("ranks"), "turns", "bounded", "uneven", "empty", "lying", "terms", *REFUSED
+        *(tmp_path_factory.mktemp("ranks"), "turns", "bounded", "uneven", "empty", "lying", *TERMS, *REFUSED)
     )
 
 
@@ -95,10 +96,16 @@ def test_every_rank_finds_what_one_process_does(case, alone, together):
         assert_same(found[case]["numbers"], alone["bounded" if case == "bounded" else "turns"]["numbers"])
 
 
-def test_ranks_on_different_terms_are_refused(together):
+@pytest.mark.parametrize("case", TERMS)
+def test_ranks_on_different_terms_are_refused(case, together):
     for found in together:
-        assert found["terms"]["error"] == "IncomparableError"
-        assert "pil-bicubic" in found["terms"]["message"]
+        assert found[case]["error"] == "IncomparableError"
+        assert TERMS[case] in found[case]["message"]
+
+
+def test_ranks_meet_again_after_one_was_late(alone, tmp_path):
+    for found in run(tmp_path, "late"):
+        assert_same(found["late"]["numbers"], alone["turns"]["numbers"])
 
 
 @pytest.mark.parametrize("case", REFUSED)

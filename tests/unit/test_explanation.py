@@ -189,7 +189,10 @@ def test_what_of_it_is_bias():
     assert "not known: compare it at equal n" in number_of().bias
     assert "unbiased" in number_of(biases={"frechet": 0.0}).bias
     text = number_of(biases={"frechet": 3.0}, generated=2_500).bias
-    assert text == "about +3 of it, 25% of it, is what 2,500 images bring; infinitely many would give about 9"
+    assert (
+        text
+        == "about +3 of it, 25% of it, is what 2,500 and 50,000 images bring; infinitely many would give about 9"
+    )
     # A bias as large as the value says no more than that: nothing is left to tell.
     assert "infinitely many" not in number_of(biases={"frechet": 14.0}).bias
 
