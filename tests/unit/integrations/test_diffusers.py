@@ -93,6 +93,31 @@ def test_prompts_go_round_by_seed_and_other_shapes_are_refused():
         from_pipeline(Listed())(torch.arange(2))
 
 
+def test_labels_go_round_by_seed():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = diffusers.DiTTransformer2DModel(
+            sample_size=8,
+            num_layers=1,
+            attention_head_dim=4,
+            num_attention_heads=2,
+            in_channels=4,
+            out_channels=8,
+            num_embeds_ada_norm=10,
+        )
+        decoder = diffusers.AutoencoderKL(block_out_channels=(32,))
+    made = diffusers.DiTPipeline(network, decoder, diffusers.DDIMScheduler())
+    made.set_progress_bar_config(disable=True)
+    sample = from_pipeline(made, class_labels=[1, 2], guidance_scale=1.0, num_inference_steps=1)
+    assert tuple(sample(torch.arange(3)).shape) == (3, 8, 8, 3)
+    with pytest.raises(
+        UsageError, match="DiTPipeline takes no batch_size: give it prompts= or class_labels="
+    ):
+        from_pipeline(made)
+    with pytest.raises(UsageError, match="class_labels are one number or more, without prompts"):
+        from_pipeline(made, class_labels=[])
+
+
 @pytest.mark.parametrize("prompts", ["a cat", []])
 def test_one_text_and_none_are_no_prompts(prompts):
     with pytest.raises(UsageError, match="prompts are a list of one text or more"):
