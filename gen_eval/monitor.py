@@ -25,7 +25,6 @@ from gen_eval.images.arrays import Arrays
 from gen_eval.images.floats import FloatRange
 from gen_eval.metrics import Measure
 from gen_eval.planning import Plan, require_row_limit
-from gen_eval.progress import silent
 from gen_eval.results import Result
 from gen_eval.spec import Resize, Spec
 from gen_eval.streaming import Part, Stream
@@ -338,7 +337,7 @@ class Monitor(Evaluation):
         """What tells the reference that was given from another, as far as a look at it does."""
         source = None if "reference" in self._fed else self._sources.get("reference")
         if isinstance(source, Arrays):
-            return source.content(silent) or ""
+            return source.content(self._observing["progress"]) or ""
         if isinstance(source, Summary):
             return source.digest
         return "" if source is None or isinstance(source, Path) else f"{len(source):,} images"
