@@ -4,7 +4,7 @@
 ...     bound = "exact"
 ...     def log_prob(self, x):
 ...         return torch.zeros(len(x))
->>> found = evaluate_likelihood(Even(), torch.zeros(3, 8, 8, dtype=torch.uint8))
+>>> found = evaluate_likelihood(Even(), torch.zeros(5, 8, 8, dtype=torch.uint8))
 >>> found.values["bits_per_dim"], found.terms.dims, found.terms.dequantization
 (8.0, 64, 'uniform')
 """
