@@ -126,9 +126,16 @@ DAMAGES = {
     FEATURES: [(None, "KeyError.*features"), ([], "not those of the 230 images")],
     (*FEATURES, 0, "n"): [(None, "KeyError.*'n'"), (229, "damaged")],
     (*FEATURES, 0, "tap"): [("other", "damaged")],
-    (*FEATURES, 0, "mean"): [(None, "KeyError.*mean"), (torch.zeros(3), "damaged")],
+    (*FEATURES, 0, "mean"): [
+        (None, "KeyError.*mean"),
+        (torch.zeros(3), "damaged"),
+        (torch.full((192,), torch.nan, dtype=torch.float64), "damaged"),
+    ],
     (*FEATURES, 0, "scatter"): [(torch.zeros(3, 3), "damaged")],
-    (*FEATURES, 0, "rows"): [(torch.zeros(3, 192), "damaged")],
+    (*FEATURES, 0, "rows"): [
+        (torch.zeros(3, 192), "damaged"),
+        (torch.zeros(230, 192, dtype=torch.int32), "damaged"),
+    ],
     (*FEATURES, 0, "index"): [(torch.arange(3), "damaged"), ("x", "AttributeError")],
 }
 
