@@ -152,7 +152,7 @@ def page(rows: Sequence[Measured], distances: Mapping[str, float], n: int) -> st
         "|---|---|",
         *(f"| {name} | {distance:.4f} |" for name, distance in distances.items()),
         "",
-        f"Made by `python benchmarks/precision.py --n {n}` on {machine()}.",
+        f"Made by `python benchmarks/precision.py --n {n} --cache FOLDER` on {machine()}.",
         "",
     ]
     return "\n".join(lines)
