@@ -9,7 +9,7 @@ import torch
 
 from gen_eval import draws
 from gen_eval.datasets import load
-from gen_eval.errors import FetchError, UsageError
+from gen_eval.errors import FetchError, UnknownName, UsageError
 from gen_eval.evaluation import evaluate
 from gen_eval.monitor import Monitor
 from gen_eval.selection import Best
@@ -126,6 +126,65 @@ def test_only_every_so_many_epochs_and_by_a_sampler_of_ones_own(real, tmp_path):
     fit(real, tmp_path, Toy(), callback)
     assert calls == [list(range(7, 67))]
     assert len(logged(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("steps_of_a_batch", "measured_at"), [(1, [4, 8, 12, 16]), (3, [6, 9, 12, 18, 21, 24])]
+)
+def test_steps_are_counted_across_epochs_and_a_batch_may_take_several(
+    real, tmp_path, steps_of_a_batch, measured_at
+):
+    """A GAN under Lightning takes a step of each of its optimizers in one batch."""
+
+    class ByHand(Toy):
+        automatic_optimization = False
+
+        def training_step(self, batch, place):
+            for _ in range(steps_of_a_batch):
+                self.optimizers().step()
+
+    labels = []
+
+    class Noting(Best):
+        def update(self, result, label=None):
+            labels.append(label)
+            return super().update(result, label)
+
+    callback = EvaluateGenerator(
+        monitor_of(real, ["frechet:pixels"]),
+        n=60,
+        every=4,
+        unit="steps",
+        prefix="val/",
+        best=Noting(patience=99),
+    )
+    fit(real, tmp_path, ByHand(), callback, epochs=8 if steps_of_a_batch == 1 else 4)
+    assert labels == measured_at
+    assert len(logged(tmp_path)) == len(measured_at)
+
+
+def test_a_training_that_is_resumed_goes_on_counting_its_steps(real, tmp_path):
+    calls = []
+
+    def sample(module, seeds):
+        calls.append(module.trainer.global_step)
+        return module.sample(seeds)
+
+    def callback():
+        return EvaluateGenerator(
+            monitor_of(real, ["frechet:pixels"]), sample, n=60, batch_size=60, every=3, unit="steps"
+        )
+
+    kept = tmp_path / "kept.ckpt"
+    fit(real, tmp_path, Toy(), callback(), epochs=2).save_checkpoint(kept)
+    assert calls == [3]
+    fit(real, tmp_path, Toy(), callback(), epochs=5, resume=kept)
+    assert calls == [3, 6, 9]
+
+
+def test_units_are_epochs_or_steps(real):
+    with pytest.raises(UnknownName, match="'batches'"):
+        EvaluateGenerator(monitor_of(real, ["frechet:pixels"]), unit="batches")
 
 
 @pytest.mark.parametrize("name", ["n", "batch_size", "every"])
