@@ -26,7 +26,7 @@ from zoo_records import HELD_OUT, RESULTS, Bound, Entry, Truncated
 from gen_eval import Evaluation, Result
 from gen_eval.bench.recording import write_csv
 from gen_eval.datasets import Dataset, load
-from gen_eval.likelihood import Likelihood, compare, evaluate_likelihood
+from gen_eval.likelihood import Likelihood, compare_likelihoods, evaluate_likelihood
 from gen_eval.progress import Progress
 from gen_eval.truncation import truncation_curve
 from gen_eval.zoo import MODELS, Checkpoint, Sampler, load_checkpoint
@@ -194,7 +194,7 @@ def learnt(checkpoint: Checkpoint) -> int:
 
 def bound(name: str, model: str, checkpoint: Checkpoint, binary: dict[str, Likelihood]) -> Bound:
     found = binary[model]
-    difference = compare(found, next(iter(binary.values())))
+    difference = compare_likelihoods(found, next(iter(binary.values())))
     return Bound(
         name,
         model,

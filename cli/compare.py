@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from gen_eval.comparison import Comparison
     from gen_eval.results import Result
 
+_Subject = tuple[str, str, str]  # metric, network as the user called it, tap
+
 INCOMPLETE = 2  # the exit code where a measure was not compared
 
 
 @dataclass
 class _Report:
-    """What was found: the measures compared, and rows of a label, a comparison and its p-value corrected for all."""
+    """What was found: what was compared, and rows of a label, a comparison and its p-value corrected for all."""
 
-    compared: set[str] = field(default_factory=set)
+    compared: set[_Subject] = field(default_factory=set)
     rows: list[tuple[str, Comparison, float]] = field(default_factory=list)
     untested: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -53,13 +55,13 @@ def compare(a: str, b: str, alpha: float, as_json: bool) -> None:
     """
     if a == b:
         raise click.UsageError(f"A and B are both {a}")
-    results = {a: _by_measure(a), b: _by_measure(b)}
+    results = {a: _by_subject(a), b: _by_subject(b)}
     report = _compare(*results.values())
     for name, other in ((a, b), (b, a)):
-        report.only[name] = [each for each in results[name] if each not in results[other]]
+        report.only[name] = [each.measure for of, each in results[name].items() if of not in results[other]]
     if not report.rows and not report.untested and not report.refused:
         report.refused["all"] = (
-            f"{a} has {', '.join(results[a])} and {b} has {', '.join(results[b])}: no measure is in both"
+            f"{a} has {_names(results[a])} and {b} has {_names(results[b])}: no measure is in both"
         )
     verdict = _verdict(report, {"a": a, "b": b}, alpha)
     if as_json:
@@ -73,46 +75,52 @@ def compare(a: str, b: str, alpha: float, as_json: bool) -> None:
         click.get_current_context().exit(INCOMPLETE)
 
 
-def _by_measure(name: str) -> dict[str, Result]:
-    found: dict[str, Result] = {}
+def _names(results: Mapping[_Subject, Result]) -> str:
+    return ", ".join(result.measure for result in results.values())
+
+
+def _by_subject(name: str) -> dict[_Subject, Result]:
+    """The results of a file by what they measure: ``fid`` and ``fd`` are one."""
+    found: dict[_Subject, Result] = {}
     for result in read(name):
-        if result.measure in found:
-            sets = ", ".join(next(iter(each.sets.values())).name for each in (found[result.measure], result))
+        network = result.measure.partition(":")[2].partition("/")[0]
+        subject = (result.metric, network, result.tap)
+        if subject in found:
+            sets = ", ".join(next(iter(each.sets.values())).name for each in (found[subject], result))
             raise click.UsageError(
                 f"{name} holds {result.measure} more than once, of {sets}: keep the results of one generated set in a "
                 "file"
             )
-        found[result.measure] = result
+        found[subject] = result
     return found
 
 
-def _compare(a: Mapping[str, Result], b: Mapping[str, Result]) -> _Report:
+def _compare(a: Mapping[_Subject, Result], b: Mapping[_Subject, Result]) -> _Report:
     from gen_eval.comparison import compare
     from gen_eval.errors import IncomparableError
     from gen_eval.metrics.two_sample.significance import holm
-    from gen_eval.results import require_comparable
+    from gen_eval.results import labelled, require_comparable
 
     report = _Report()
     found: list[tuple[str, Comparison]] = []
-    for name, one in a.items():
-        if name not in b:
+    labels = {(one.measure, value): label for label, one, value in labelled(a.values())}
+    for subject, one in a.items():
+        if subject not in b:
             continue
-        other = b[name]
+        other = b[subject]
         try:
             require_comparable([one, other])
         except IncomparableError as error:
-            report.refused[name] = str(error)
+            report.refused[one.measure] = str(error)
             continue
         for role, info in one.sets.items():
             if info.digest and info.digest == other.sets[role].digest:
                 report.shared[role] = info.name
         for value in one.better:
-            label = one.label(value)
-            if label in report.untested or label in [each for each, _ in found]:
-                label = f"{value} of {name}"  # the precision of `prdc` beside that of `pr`
+            label = labels[one.measure, value]
             if all(_tells_error(each, value) for each in (one, other)):
                 found.append((label, compare(one, other, value)))
-                report.compared.add(name)
+                report.compared.add(subject)
             else:
                 numbers = [each.values[value] for each in (one, other)]
                 reason = "no standard error" if all(map(math.isfinite, numbers)) else "not each value"
@@ -167,6 +175,8 @@ def _z(each: Comparison) -> float | None:
 def _show(report: _Report, names: Mapping[str, str], verdict: str) -> None:
     from rich.table import Table
 
+    from gen_eval.direction import spell
+
     from .console import print_table
 
     if report.rows:
@@ -174,7 +184,7 @@ def _show(report: _Report, names: Mapping[str, str], verdict: str) -> None:
         for heading in ("value", names["a"], names["b"], "difference", "± s.e.", "z", "p", "p adjusted", ""):
             table.add_column(heading, justify="left" if heading in ("value", "") else "right")
         for label, each, adjusted in report.rows:
-            table.add_row(label, *_cells(each), f"{adjusted:.2g}", f"{each.better} is better")
+            table.add_row(label, *_cells(each), f"{adjusted:.2g}", spell(each.better))
         print_table(table)
     for label, text in report.untested.items():
         click.echo(f"{label}: {text}")

@@ -98,19 +98,19 @@ def print_table(table: Table) -> None:
 
 def _table(results: Sequence[Result]) -> Table:
     """A line for each value: those that models are judged by, and what stands beside them, indented."""
+    from gen_eval.direction import spell
+    from gen_eval.results import labelled
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     heldout = any(result.heldout for result in results)
     for heading in ("measure", "value", "± s.e.", "bias", "n", *(("held-out",) if heldout else ()), ""):
         table.add_column(heading, justify="left" if heading in ("measure", "") else "right")
-    labels = [result.label(name) for result in results for name in result.better]
+    labels = {(result.measure, name): label for label, result, name in labelled(results)}
     for result in results:
         for name, value in result.values.items():
             judged = name in result.better
-            label = result.label(name)
-            if labels.count(label) > 1:  # the precision of `pr` and that of `prdc`
-                label = f"{name} of {result.measure}"
             cells = [
-                label if judged else f"  {name}",
+                labels[result.measure, name] if judged else f"  {name}",
                 f"{value:.6g}",
                 _optional(result.errors.get(name), ".2g", "none" if judged else ""),
                 _optional(result.biases.get(name), "+.2g", "unknown" if judged else ""),
@@ -119,7 +119,7 @@ def _table(results: Sequence[Result]) -> Table:
             if heldout:
                 cells.append(_with_error(result.heldout, name))
             table.add_row(
-                *cells, f"{result.better[name]} is better" if judged else "", style=None if judged else "dim"
+                *cells, spell(result.better[name]) if judged else "", style=None if judged else "dim"
             )
     return table
 

@@ -90,11 +90,13 @@ def report(likelihoods: Sequence[Likelihood], as_json: bool) -> None:
     Raises:
         IncomparableError: if their terms or images differ.
     """
-    from gen_eval.likelihood import compare, require_comparable
+    from gen_eval.likelihood import compare_likelihoods, require_comparable_likelihoods
 
-    require_comparable(likelihoods)
+    require_comparable_likelihoods(likelihoods)
     first, *others = likelihoods
-    differences = [(f"{first.model} less {other.model}", compare(first, other)) for other in others]
+    differences = [
+        (f"{first.model} less {other.model}", compare_likelihoods(first, other)) for other in others
+    ]
     if as_json:
         _print_json(likelihoods, differences)
     else:

@@ -11,6 +11,7 @@ from .options import spell_value
 def list_() -> None:
     """Show the measures, metrics with their parameters, extractors, and sets of images that have a name."""
     from gen_eval.datasets import DATASETS, size
+    from gen_eval.direction import spell
     from gen_eval.extractors import EXTRACTORS
     from gen_eval.metrics import ALIASES, METRICS
     from gen_eval.references import shipped
@@ -22,7 +23,7 @@ def list_() -> None:
     click.secho("metrics", bold=True, nl=False)
     click.echo("    (set a parameter with --set NAME=VALUE, or METRIC.NAME=VALUE)")
     for metric in METRICS.values():
-        judged = ", ".join(f"{name}, {better} is better" for name, better in metric.better.items())
+        judged = ", ".join(f"{name}, {spell(better)}" for name, better in metric.better.items())
         click.echo(f"  {metric.name:28}{judged}; version {metric.version}; {metric.cite}")
         if metric.params:
             settings = " ".join(f"{name}={spell_value(value)}" for name, value in metric.params.items())

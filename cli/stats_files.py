@@ -253,8 +253,7 @@ def _claimed(
 ) -> Summary:
     """Another tool's statistics on the terms of a protocol, whose networks tell their names and weights."""
     from gen_eval import foreign
-    from gen_eval.metrics import find_measure
-    from gen_eval.planning import Plan, load_extractors, pick_device
+    from gen_eval.planning import Plan, find_measures, load_extractors, pick_device
     from gen_eval.protocols import find_protocol
     from gen_eval.sources import settle
     from gen_eval.summary import Summary
@@ -263,7 +262,8 @@ def _claimed(
 
     if not foreign.is_foreign(file):
         foreign.read(file)  # refuses it, with the reason
-    terms, wanted = find_protocol(protocol), [find_measure(measure) for measure in measures]
+    terms = find_protocol(protocol)
+    wanted = find_measures(measures, terms)
     with progress_bar() as progress:
         chosen = pick_device(device)
         extractors = load_extractors(wanted, terms, device=chosen, progress=progress, **options)

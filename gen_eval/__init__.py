@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gen_eval.errors import GenEvalError
     from gen_eval.evaluation import Evaluation, evaluate, fid
     from gen_eval.images import open_images
-    from gen_eval.likelihood import evaluate_likelihood
+    from gen_eval.likelihood import compare_likelihoods, evaluate_likelihood
     from gen_eval.metrics import METRICS
     from gen_eval.monitor import Monitor
     from gen_eval.perceptual import lpips_diversity, perceptual_path_length
@@ -39,6 +39,7 @@ _HOMES = {
     "Result": "gen_eval.results",
     "Summary": "gen_eval.summary",
     "compare": "gen_eval.comparison",
+    "compare_likelihoods": "gen_eval.likelihood",
     "evaluate": "gen_eval.evaluation",
     "evaluate_likelihood": "gen_eval.likelihood",
     "fid": "gen_eval.evaluation",
@@ -64,6 +65,7 @@ __all__ = [
     "Result",
     "Summary",
     "compare",
+    "compare_likelihoods",
     "evaluate",
     "evaluate_likelihood",
     "fid",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gen_eval.contributions import covariance
+from gen_eval.direction import is_improvement, judged
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.results import Result, require_comparable
 
@@ -42,7 +43,7 @@ class Comparison:
     @property
     def a_looks_better(self) -> bool:
         """Whether the first has the better value, be it by chance."""
-        return self.difference > 0 if self.better == "higher" else self.difference < 0
+        return is_improvement(self.difference, self.better)
 
     @property
     def p_improved(self) -> float:
@@ -104,7 +105,7 @@ def compare(a: Result, b: Result, value: str | None = None, *, paired: bool = Fa
                 "nothing: look at the generator, and at the warnings of the result"
             )
     better = a.better[name]
-    side_a, side_b = (_side(result.values[name], better) for result in (a, b))
+    side_a, side_b = (judged(result.values[name], better) for result in (a, b))
     roles = _common_roles(a, b, paired)
     first = next(iter(a.values)) == name
     covariances = {role: _covariance(a, b, role) if first else None for role in roles}
@@ -129,7 +130,8 @@ def find_value(a: Result, b: Result, value: str | None = None) -> str:
     for result in (a, b):
         if not isinstance(result, Result):
             raise UsageError(
-                f"found a {type(result).__name__}: expected one Result, such as the first of a list, results[0]"
+                f"found a {type(result).__name__}: expected one Result, such as the first of a list, results[0]; "
+                "likelihoods are for compare_likelihoods"
             )
     require_comparable([a, b])
     name = next(iter(a.values)) if value is None else value
@@ -162,14 +164,6 @@ def require_level(alpha: float) -> None:
     """
     if not 0 < alpha < 1:
         raise UsageError(f"alpha must lie between 0 and 1, found {alpha}")
-
-
-def _side(value: float, better: str) -> tuple[float, int]:
-    """What is compared, and the sign with which it follows the value."""
-    if not better.startswith("near "):
-        return value, 1
-    gap = value - float(better.removeprefix("near "))
-    return abs(gap), 1 if gap >= 0 else -1
 
 
 def _common_roles(a: Result, b: Result, paired: bool) -> list[str]:

@@ -104,8 +104,6 @@ class Evaluation:
         offline: bool | None = None,
         progress: Progress = silent,
     ) -> None:
-        if isinstance(measures, (str, Measure)):
-            measures = [measures]
         terms = find_protocol(protocol)
         self._measures = find_measures(measures, terms)
         if not self._measures:

@@ -236,7 +236,7 @@ class Likelihood:
         return json.dumps(self.to_json(), allow_nan=False)
 
 
-def require_comparable(likelihoods: Sequence[Likelihood]) -> None:
+def require_comparable_likelihoods(likelihoods: Sequence[Likelihood]) -> None:
     """Refuse to set likelihoods side by side that were measured on different terms or images.
 
     Raises:
@@ -257,7 +257,7 @@ def require_comparable(likelihoods: Sequence[Likelihood]) -> None:
             )
 
 
-def compare(first: Likelihood, second: Likelihood) -> Score:
+def compare_likelihoods(first: Likelihood, second: Likelihood) -> Score:
     """By how much one model's negative log-likelihood exceeds another's, over the same images.
 
     Args:
@@ -271,7 +271,7 @@ def compare(first: Likelihood, second: Likelihood) -> Score:
     Raises:
         IncomparableError: if their terms or images differ.
     """
-    require_comparable([first, second])
+    require_comparable_likelihoods([first, second])
     score = paired(-first.per_image, -second.per_image)
     bits = first.terms.dims * math.log(2)
     value, error = score.values["difference"], score.errors["difference"]

@@ -110,16 +110,18 @@ class Plan:
         return limit
 
 
-def find_measures(measures: Sequence[str | Measure], protocol: Protocol) -> list[Measure]:
+def find_measures(measures: str | Measure | Sequence[str | Measure], protocol: Protocol) -> list[Measure]:
     """The measures of names; one that names no network looks through that of the protocol, where it has one.
 
     Args:
-        measures: as :func:`gen_eval.metrics.find_measure` takes them.
+        measures: one or several, as :func:`gen_eval.metrics.find_measure` takes them.
         protocol: the settings.
 
     Raises:
         UnknownName: if there is no such measure, with the nearest name there is.
     """
+    if isinstance(measures, (str, Measure)):
+        measures = [measures]
     return [find_measure(protocol.through(each) if isinstance(each, str) else each) for each in measures]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gen_eval.direction import WORDS, is_direction
 from gen_eval.errors import StoreError
 
 
@@ -38,12 +38,7 @@ _TEXT = _Kind("a text", lambda value: isinstance(value, str))
 _COUNT = _Kind("a whole number, 0 or more", lambda value: _is_number(value, int) and value >= 0)
 _NUMBER = _Kind("a number", _is_number)
 _SPREAD = _Kind("a number, 0 or more", lambda value: _is_number(value) and not value < 0)
-_DIRECTION = _Kind(
-    "lower, higher or near and a number",
-    lambda value: (
-        isinstance(value, str) and re.fullmatch(r"lower|higher|near -?\d+(\.\d+)?", value) is not None
-    ),
-)
+_DIRECTION = _Kind(WORDS, lambda value: isinstance(value, str) and is_direction(value))
 _TERMS = _Kind("an object", lambda value: isinstance(value, Mapping))
 _RESULT: Mapping[str, _Kind] = {
     **dict.fromkeys(("measure", "metric", "protocol", "tap", "cite"), _TEXT),

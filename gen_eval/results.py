@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +16,13 @@ from gen_eval.errors import IncomparableError, StoreError
 from gen_eval.result_terms import require_result
 from gen_eval.spec import Spec
 
-_ROUTES = ("method", "engine")
+# Ways to a number that agree but for rounding.
+ROUTES = ("method", "engine")
 # How much is drawn at random to estimate a number without bias: it moves the error, and what the number is of stays.
-_DRAWS = ("sample", "frequencies")
+DRAWS = ("sample", "frequencies")
 # By term, how two measurements are brought onto it.
 CURES: Mapping[str, str] = {
-    "measure": "ask for the same measure (-m)",
+    "metric": "ask for the same measure (-m)",
     "metric version": "measure both with one version of gen_eval",
     "parameters": "use one --protocol and the same --set",
     "tap": "look at the same tap of the network",
@@ -129,7 +131,7 @@ class Result:
         return explained(self.contributions, {role: info.n for role, info in self.sets.items()}, self.error)
 
     def label(self, name: str) -> str:
-        """What to call one of the values beside those of other measures: ``fid``, or ``recall:dinov2``."""
+        """What to call one of the values by itself: ``fid``, or ``recall:dinov2``; :func:`labelled` beside others."""
         if name in self.better and len(self.better) == 1:
             return self.measure
         _, colon, through = self.measure.partition(":")
@@ -266,10 +268,23 @@ def _finite(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
+def labelled(results: Iterable[Result]) -> list[tuple[str, Result, str]]:
+    """Each value that models are judged by: what to call it beside the others, its result, and its name there.
+
+    Two that would share a label, such as the precision of ``pr`` and that of ``prdc``, are told apart by the measure.
+    """
+    judged = [(result.label(name), result, name) for result in results for name in result.better]
+    often = Counter(label for label, _, _ in judged)
+    return [
+        (label if often[label] == 1 else f"{name} of {result.measure}", result, name)
+        for label, result, name in judged
+    ]
+
+
 def require_comparable(results: Sequence[Result]) -> None:
     """Refuse to set numbers side by side that were measured on different terms.
 
-    Equal must be: measure, metric version and parameters, spec, tap, the reference's content and n, and
+    Equal must be: metric, its version and parameters, spec, tap, the reference's content and n, and
     the generated n, since the distances are biased in n. Versions of libraries and the device may differ, and so may
     how many images (``sample``) or waves (``frequencies``) were drawn to estimate a number: its error says so.
 
@@ -291,8 +306,8 @@ def require_comparable(results: Sequence[Result]) -> None:
 def differences(a: Result, b: Result) -> dict[str, str]:
     """The terms in which two results differ that must be equal, a key of :data:`CURES` each, and how they differ."""
     terms: dict[str, tuple[object, object]] = {
-        "measure": (a.measure, b.measure),
-        "metric version": (f"{a.metric} {a.version}", f"{b.metric} {b.version}"),
+        "metric": (a.metric, b.metric),
+        "metric version": (a.version, b.version),
         "parameters": (_moving(a.params), _moving(b.params)),
         "tap": (a.tap, b.tap),
         "roles": (sorted(a.sets), sorted(b.sets)),
@@ -313,7 +328,7 @@ def _moving(params: Mapping[str, Any]) -> dict[str, Any]:
 
     The seed of a metric with a ``sample`` is that of its draw and of nothing else.
     """
-    left_out = {*_ROUTES, *_DRAWS, *(("seed",) if "sample" in params else ())}
+    left_out = {*ROUTES, *DRAWS, *(("seed",) if "sample" in params else ())}
     return {name: value for name, value in params.items() if name not in left_out}
 
 

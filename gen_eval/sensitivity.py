@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gen_eval.direction import judged
 from gen_eval.disturbances import DISTURBANCES, PARTS, Disturbance, Split, find_disturbance, split
 from gen_eval.errors import ImagesError, NumericalError, TooFewImages, UsageError
 from gen_eval.evaluation import Evaluation
@@ -16,7 +17,7 @@ from gen_eval.metrics import Measure
 from gen_eval.planning import find_measures
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
-from gen_eval.results import Result
+from gen_eval.results import Result, labelled
 from gen_eval.sources import known_classes, open_as_images
 from gen_eval.summary import require_whole
 
@@ -65,10 +66,8 @@ class Move:
     @property
     def worse(self) -> float | None:
         """The same, positive where the measure says that the disturbed set is the worse one."""
-        if self.better.startswith("near"):
-            best = float(self.better.removeprefix("near"))
-            return self._in_errors(abs(self.value - best) - abs(self.clean - best))
-        return self.z if self.z is None or self.better == "lower" else -self.z
+        moved = judged(self.value, self.better)[0] - judged(self.clean, self.better)[0]
+        return self._in_errors(-moved if self.better == "higher" else moved)
 
     def _in_errors(self, move: float) -> float | None:
         if self.error is None or self.clean_error is None:
@@ -118,7 +117,7 @@ class Sensitivity:
         """What was measured of the clean set, in the order of the measures: values and their standard errors."""
         return {
             name: (result.values[value], result.errors.get(value))
-            for name, result, value in _judged(self.clean)
+            for name, result, value in labelled(self.clean)
         }
 
     @property
@@ -141,7 +140,7 @@ class Sensitivity:
 
 def sensitivity(
     images: Any,
-    measures: Sequence[str | Measure] = DEFAULT_MEASURES,
+    measures: str | Measure | Sequence[str | Measure] = DEFAULT_MEASURES,
     *,
     disturbances: Sequence[str] | None = None,
     strengths: Mapping[str, Sequence[float]] | None = None,
@@ -269,19 +268,10 @@ def _make(
     return sets, left_out
 
 
-def _judged(results: Sequence[Result]) -> Iterator[tuple[str, Result, str]]:
-    """Each value that models are judged by: what to call it, its result, and its name there."""
-    values = [(result, value) for result in results for value in result.better]
-    labels = [result.label(value) for result, value in values]
-    for (result, value), label in zip(values, labels, strict=True):
-        # The precision of `pr` and that of `prdc`.
-        yield (label if labels.count(label) == 1 else f"{value} of {result.measure}"), result, value
-
-
 def _moves(
     disturbance: str, strength: float, results: Sequence[Result], clean: Sequence[Result]
 ) -> Iterator[Move]:
-    for (name, result, value), (_, before, _) in zip(_judged(results), _judged(clean), strict=True):
+    for (name, result, value), (_, before, _) in zip(labelled(results), labelled(clean), strict=True):
         yield Move(
             disturbance,
             strength,

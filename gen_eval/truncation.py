@@ -27,7 +27,7 @@ from gen_eval.latent import (
     truncated_normal,
 )
 from gen_eval.metrics import Measure
-from gen_eval.results import Result, require_comparable
+from gen_eval.results import Result, labelled, require_comparable
 
 DEFAULT_PSIS = (1.0, 0.8, 0.6, 0.4, 0.2)
 # From int64 seeds [b] to uint8 images [b, 3, h, w].
@@ -50,9 +50,8 @@ class Point:
     def values(self) -> dict[str, tuple[float, float | None]]:
         """Each value that models are judged by, and its standard error, by the name that it is shown under."""
         return {
-            result.label(name): (result.values[name], result.errors.get(name))
-            for result in self.results
-            for name in result.better
+            label: (result.values[name], result.errors.get(name))
+            for label, result, name in labelled(self.results)
         }
 
     def json_lines(self) -> list[str]:

@@ -68,10 +68,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "references",
     ),
     "contributions": ("stats",),
-    "result_terms": ("errors",),
+    "direction": (),
+    "result_terms": ("errors", "direction"),
     "results": ("errors", "spec", "contributions", "result_terms"),
-    "comparison": ("errors", "contributions", "results"),
-    "explanation": ("errors", "metrics", "protocols", "terms", "results"),
+    "comparison": ("errors", "direction", "contributions", "results"),
+    "explanation": ("errors", "direction", "metrics", "protocols", "terms", "results"),
     "selection": ("errors", "results", "comparison"),
     "dequantization": ("errors", "images", "summary", "sources"),
     "likelihood": (*BASE, "engines", "images", "sources", "results", "dequantization"),
@@ -96,7 +97,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "truncation": ("errors", "metrics", "latent", "results", "evaluation"),
     "sensitivity": (
-        *(*BASE, "metrics", "images", "disturbances", "labels", "summary", "sources", "results"),
+        *(*BASE, "direction", "metrics", "images", "disturbances", "labels", "summary", "sources", "results"),
         *("protocols", "planning", "evaluation"),
     ),
     "validation": (

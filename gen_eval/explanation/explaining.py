@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gen_eval import terms
+from gen_eval import direction, terms
 from gen_eval.errors import UnknownName
 from gen_eval.explanation.meanings import MEANINGS
 from gen_eval.explanation.practices import PRACTICES, Practice
 from gen_eval.metrics import METRICS, Measure, find_measure
 from gen_eval.protocols import PROTOCOLS, Protocol
-from gen_eval.results import Result
+from gen_eval.results import DRAWS, ROUTES, Result
 
 # Parameters that move a number by rounding or by the luck of a draw alone.
-_MINOR = ("mean_dtype", "method", "engine", "seed", "sample", "frequencies")
+_MINOR = ("mean_dtype", "seed", *ROUTES, *DRAWS)
 # What to do about a term of the features that no --protocol settles.
 _CURES = {"weights": "take the published weights", "precision": "leave --precision out"}
 _LEVEL = 1.96  # standard errors to either side that hold 95 %
@@ -183,16 +183,12 @@ def _spell(value: Any) -> str:
 
 
 def _number(result: Result, name: str) -> Number:
-    value, better = result.values[name], result.better[name]
-    meanings = MEANINGS.get(result.metric, {})
-    direction = (
-        f"the nearer to {better.removeprefix('near ')} the better" if better.startswith("near ") else better
-    )
+    value, meanings = result.values[name], MEANINGS.get(result.metric, {})
     return Number(
         label=result.label(name),
         value=value,
         meaning=meanings.get(name, f"see {result.cite}"),
-        better=direction if " " in direction else f"{direction} is better",
+        better=direction.spell(result.better[name]),
         sureness=_sureness(value, result.errors.get(name)),
         bias=_bias(result, value, result.biases.get(name)),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gen_eval.results import Result
+from gen_eval.results import Result, labelled
 
 _BAND = ("low", "high")  # ends of the band of two errors about a value
 
@@ -21,12 +21,10 @@ def scalars(results: Sequence[Result], prefix: str = "") -> dict[str, float]:
         The numbers; an error is missing where a value has none.
     """
     found = {}
-    for result in results:
-        for name in result.better:
-            label = prefix + result.label(name)
-            found[label] = result.values[name]
-            if (error := result.errors.get(name)) is not None:
-                found[f"{label}/error"] = error
+    for label, result, name in labelled(results):
+        found[prefix + label] = result.values[name]
+        if (error := result.errors.get(name)) is not None:
+            found[f"{prefix}{label}/error"] = error
     return found
 
 

@@ -102,8 +102,15 @@ def test_precisions_of_two_measures_are_told_apart(run, sets, other, written):
         "compare", written("a.json", sets.fake, *options), written("b.json", other, *options), "--json"
     )
     labels = [each["label"] for each in json.loads(done.out)["comparisons"]]
-    assert {"precision", "precision of prdc"} <= set(labels)
+    assert {"precision of pr", "precision of prdc"} <= set(labels)
     assert len(labels) == len(set(labels))
+
+
+def test_one_measure_under_two_names_is_compared(run, sets, other, written):
+    a = written("a.json", sets.fake, "-m", "pr:pixels")
+    done = run("compare", a, written("b.json", other, "-m", "precision-recall:pixels/pool"))
+    assert (done.code, done.err) == (0, "")
+    assert [line.split()[0] for line in done.out.splitlines()[1:3]] == ["precision:pixels", "recall:pixels"]
 
 
 def test_a_value_that_is_no_number_is_not_compared(run, sets, other, written):

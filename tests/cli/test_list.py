@@ -10,6 +10,7 @@ import pytest
 from gen_eval_cli.options import parse_value
 
 from gen_eval.datasets import DATASETS
+from gen_eval.direction import spell
 from gen_eval.extractors import EXTRACTORS
 from gen_eval.metrics import ALIASES, METRICS
 
@@ -42,7 +43,7 @@ def test_every_parameter_of_a_metric_is_shown_with_its_default(run):
         assert f"version {metric.version}" in lines[place]
         assert metric.cite in lines[place]
         for value, better in metric.better.items():
-            assert f"{value}, {better} is better" in lines[place]
+            assert f"{value}, {spell(better)}" in lines[place]
         if metric.params:
             shown = dict(each.split("=") for each in lines[place + 1].split())
             assert {name: parse_value(text) for name, text in shown.items()} == dict(metric.params)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gen_eval.extractors import EXTRACTORS
+
 
 @pytest.fixture
 def parts(run, sets, tmp_path):
@@ -194,6 +196,17 @@ def test_a_part_is_not_written_as_the_whole(run, tmp_path, parts):
     assert "measured in part (images 1 to 4 of 12)" in done.err
     assert "`geneval stats merge`" in done.err
     assert not (tmp_path / "part.pt").exists()
+
+
+def test_what_is_claimed_is_of_the_network_that_the_protocol_names(run, measured, tmp_path, monkeypatch):
+    """Under edm2 a Fréchet distance is one of DINOv2's features, here of pixels."""
+    theirs, out = tmp_path / "theirs.npz", tmp_path / "ours.safetensors"
+    assert run("stats", "convert", measured, "-o", theirs, "--to", "edm").code == 0
+    monkeypatch.setitem(EXTRACTORS, "dinov2", EXTRACTORS["pixels"])
+    monkeypatch.delitem(EXTRACTORS, "inception")
+    done = run("stats", "convert", theirs, "-o", out, "--protocol", "edm2", "-m", "fd", "--n", "12")
+    assert done.code == 0, done.err
+    assert out.exists()
 
 
 def test_what_is_read_is_not_written_over(run, measured, parts, tmp_path):

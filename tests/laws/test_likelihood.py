@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 from gen_eval.errors import FetchError
-from gen_eval.likelihood import compare, evaluate_likelihood
+from gen_eval.likelihood import compare_likelihoods, evaluate_likelihood
 from gen_eval.metrics.likelihood import elbo, iwae, log_mean_exp, nll, paired
 
 NOISE = 3.0  # standard deviations that chance is allowed
@@ -174,7 +174,7 @@ def rows(example):
 @pytest.mark.network
 def test_good_likelihood_with_bad_samples(rows):
     ppca, diluted = rows["ppca"], rows["diluted"]
-    loss = compare(diluted.likelihood, ppca.likelihood)
+    loss = compare_likelihoods(diluted.likelihood, ppca.likelihood)
     assert 0 < loss.values["nll"] <= math.log(100)
     assert float(loss.per_image["heldout"].max()) <= math.log(100) + 1e-9
     assert loss.values["bits_per_dim"] <= 0.00848
@@ -186,7 +186,7 @@ def test_good_likelihood_with_bad_samples(rows):
 def test_good_samples_with_bad_likelihood(rows):
     ppca, memoriser = rows["ppca"], rows["memoriser"]
     assert memoriser.likelihood.value > 100 * ppca.likelihood.value
-    assert compare(memoriser.likelihood, ppca.likelihood).values["p_value"] < 1e-100
+    assert compare_likelihoods(memoriser.likelihood, ppca.likelihood).values["p_value"] < 1e-100
     assert memoriser.frechet < ppca.frechet / 3
     assert memoriser.precision > 0.8  # 0.89 of fresh digits
     assert memoriser.authenticity == 0 < 0.5 < ppca.authenticity

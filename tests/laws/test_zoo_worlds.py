@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from gen_eval.likelihood import compare, evaluate_likelihood
+from gen_eval.likelihood import compare_likelihoods, evaluate_likelihood
 from gen_eval.metrics.diversity.modes import mode_coverage
 from gen_eval.metrics.frechet.frechet import frechet
 from gen_eval.metrics.frechet.gaussian import Gaussian as Fitted
@@ -125,7 +125,7 @@ def test_likelihoods_of_worlds_are_entropies_and_divergences():
     entropy = 8 / 2 * math.log(2 * math.pi * math.e)
     assert own.value == pytest.approx(entropy, abs=NOISE * own.error)
     divergence = 8 / 2 * (math.log(1.5) - 1 + (1 + 0.2**2) / 1.5)
-    excess = compare(others, own)
+    excess = compare_likelihoods(others, own)
     assert excess.values["nll"] == pytest.approx(divergence, abs=NOISE * excess.errors["nll"])
     assert NOISE * excess.errors["nll"] < 0.1 * divergence
 
@@ -135,6 +135,6 @@ def test_a_hundredth_of_data_in_noise_costs_log_100_at_most():
     world, noise = Gaussian(torch.zeros(8), EIGHT), Gaussian(torch.zeros(8), 100 * EIGHT)
     diluted = Mix([world, noise], [0.01, 0.99])
     rows = world.sample(5000, seed=0)
-    loss = compare(evaluate_likelihood(diluted, rows), evaluate_likelihood(world, rows))
+    loss = compare_likelihoods(evaluate_likelihood(diluted, rows), evaluate_likelihood(world, rows))
     assert 0 < loss.values["nll"] <= math.log(100) + 1e-12
     assert between(diluted, world)[0] < 0.05

@@ -198,7 +198,7 @@ def test_what_of_it_is_bias():
 
 
 def test_a_value_that_is_to_be_near_a_target_says_so():
-    assert explain(result_of("c2st")).numbers[0].better == "the nearer to 0.5 the better"
+    assert explain(result_of("c2st")).numbers[0].better == "nearer to 0.5 is better"
 
 
 def test_terms_are_all_there():

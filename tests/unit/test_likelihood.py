@@ -23,7 +23,13 @@ from gen_eval.errors import (
     UsageError,
 )
 from gen_eval.images import open_images
-from gen_eval.likelihood import Likelihood, Terms, compare, evaluate_likelihood, require_comparable
+from gen_eval.likelihood import (
+    Likelihood,
+    Terms,
+    compare_likelihoods,
+    evaluate_likelihood,
+    require_comparable_likelihoods,
+)
 from gen_eval.progress import silent
 from gen_eval.results import SetInfo
 
@@ -141,7 +147,7 @@ def test_models_of_binary_images_are_given_bits():
     assert torch.equal(again.x, model.x)
     assert not torch.equal(other.x, model.x)
     with pytest.raises(IncomparableError, match="dequantization: binary against none"):
-        require_comparable([found, evaluate_likelihood(Levels(), GRAY, dequantization="none")])
+        require_comparable_likelihoods([found, evaluate_likelihood(Levels(), GRAY, dequantization="none")])
 
 
 def test_bits_are_ones_with_the_probability_of_their_gray_level():
@@ -191,7 +197,7 @@ def test_numbers_are_those_of_levels_whatever_the_interval():
     levels = evaluate_likelihood(Normal(128.0, 76.8), GRAY, interval=(0.0, 256.0))
     assert (unit.terms.scale, centred.terms.scale, levels.terms.scale) == (256, 128, 1)
     for other in (centred, levels):
-        require_comparable([unit, other])
+        require_comparable_likelihoods([unit, other])
         assert other.values == pytest.approx(unit.values, rel=1e-6)
         torch.testing.assert_close(other.per_image, unit.per_image, rtol=1e-6, atol=0)
 
@@ -282,27 +288,29 @@ def likelihood_of(images=GRAY, **changes):
 )
 def test_likelihoods_on_other_terms_are_refused_by_name(other, term):
     with pytest.raises(IncomparableError, match=term):
-        require_comparable([likelihood_of(), other()])
+        require_comparable_likelihoods([likelihood_of(), other()])
     with pytest.raises(IncomparableError, match="Measure both on the same terms"):
-        compare(likelihood_of(), other())
+        compare_likelihoods(likelihood_of(), other())
 
 
 def test_bounds_of_other_draws_are_refused():
     with pytest.raises(IncomparableError, match="draws: 5 against 50"):
-        require_comparable([likelihood_of(bound="lower", draws=draws) for draws in (5, 50)])
+        require_comparable_likelihoods([likelihood_of(bound="lower", draws=draws) for draws in (5, 50)])
 
 
 def test_images_that_are_only_claimed_compare_by_their_number():
     one = likelihood_of()
     claimed = dataclasses.replace(one, data=SetInfo("file", "", 7, claimed=True))
-    require_comparable([one, claimed])
+    require_comparable_likelihoods([one, claimed])
     with pytest.raises(IncomparableError, match="images: 7 against 8"):
-        require_comparable([one, dataclasses.replace(claimed, data=SetInfo("file", "", 8, claimed=True))])
+        require_comparable_likelihoods(
+            [one, dataclasses.replace(claimed, data=SetInfo("file", "", 8, claimed=True))]
+        )
 
 
 def test_compare_is_a_paired_test():
     first, second = likelihood_of(sd=0.3), likelihood_of(sd=0.4)
-    score = compare(first, second)
+    score = compare_likelihoods(first, second)
     expected = stats.ttest_rel(-first.per_image.numpy(), -second.per_image.numpy())
     assert score.values["nll"] == pytest.approx(first.value - second.value, rel=1e-9)
     assert score.values["bits_per_dim"] == pytest.approx(
@@ -312,7 +320,9 @@ def test_compare_is_a_paired_test():
     ratios = [score.values[name] / score.errors[name] for name in ("nll", "bits_per_dim")]
     assert ratios == pytest.approx([expected.statistic] * 2, rel=1e-9)
     assert not score.warnings
-    (warning,) = compare(likelihood_of(bound="lower"), likelihood_of(bound="lower", sd=0.4)).warnings
+    (warning,) = compare_likelihoods(
+        likelihood_of(bound="lower"), likelihood_of(bound="lower", sd=0.4)
+    ).warnings
     assert "difference of lower bounds" in warning
 
 

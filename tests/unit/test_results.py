@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gen_eval.errors import IncomparableError, StoreError
-from gen_eval.results import CURES, Result, SetInfo, differences, read_results, require_comparable
+from gen_eval.results import CURES, Result, SetInfo, differences, labelled, read_results, require_comparable
 from gen_eval.spec import Resize, Spec
 
 SPEC = Spec("inception", "0123456789abcdef", Resize(299, "tf1-bilinear"), "(x-128)/128")
@@ -58,8 +58,8 @@ def test_results_on_the_same_terms_are_comparable():
 
 
 DIFFERENCES = {
-    "measure: fid against fid-inf": result_of(measure="fid-inf"),
-    "metric version: frechet 1 against frechet 2": result_of(version=2),
+    "metric: frechet against kid": result_of(measure="kid", metric="kid"),
+    "metric version: 1 against 2": result_of(version=2),
     "parameters: {'ddof': 1} against {'ddof': 0}": result_of(params={"ddof": 0}),
     "tap: pool against logits": result_of(tap="logits"),
     "generated n: 100 against 99": with_set("generated", n=99),
@@ -145,6 +145,24 @@ def test_value_error_and_bias_are_those_of_the_first_number():
 def test_a_value_is_called_by_what_tells_it_from_those_of_other_measures(measure, better, labels):
     result = result_of(measure=measure, better=better)
     assert {name: result.label(name) for name in labels} == labels
+
+
+def test_values_of_one_label_are_told_apart_by_their_measures():
+    """None is lost where labels are keys."""
+    pr = result_of(measure="pr", better={"precision": "higher", "recall": "higher"})
+    prdc = result_of(measure="prdc", better={"precision": "higher", "density": "higher"})
+    fid = result_of()
+    assert labelled([pr, fid, prdc]) == [
+        ("precision of pr", pr, "precision"),
+        ("recall", pr, "recall"),
+        ("fid", fid, "frechet"),
+        ("precision of prdc", prdc, "precision"),
+        ("density", prdc, "density"),
+    ]
+
+
+def test_two_names_of_one_measure_are_comparable():
+    require_comparable([result_of(measure="fid"), result_of(measure="fd")])
 
 
 def test_the_worst_images_come_first_by_their_index():
@@ -346,6 +364,7 @@ def test_each_term_that_can_differ_has_a_cure(other):
             ),
             measure="kid",
             metric="kid",
+            version=2,
             params={},
             tap="logits",
         ),

@@ -117,6 +117,11 @@ def test_strengths_rise_and_0_moves_nothing(images, one_thread):
     assert report.clean_values["frechet:pixels"][0] == report.moves[0].clean
 
 
+def test_one_measure_may_be_named_by_itself(images, one_thread):
+    found = sensitivity(images, "frechet:pixels", disturbances=["noise"], strengths={"noise": [64]}, n=40)
+    assert found.names == ["frechet:pixels"]
+
+
 def move(**changed) -> Move:
     given = {"better": "lower", "value": 7.0, "error": 3.0, "clean": 2.0, "clean_error": 4.0, **changed}
     return Move("noise", 8, "fid", "fid", **given)

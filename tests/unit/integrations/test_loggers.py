@@ -30,6 +30,19 @@ def test_scalars_are_the_values_that_models_are_judged_by_and_their_errors(resul
     }
 
 
+def test_no_value_is_lost_where_two_measures_have_one_of_the_same_name():
+    rng = np.random.default_rng(0)
+    real, fake = (rng.integers(0, top, (60, 2, 2, 3), dtype=np.uint8) for top in (230, 256))
+    manifold, both = evaluate(
+        ["pr:pixels", "prdc:pixels"], generated=fake, reference=real, params={"prdc.k": 1}
+    )
+    found = scalars([manifold, both], "val/")
+    assert found["val/precision of pr:pixels"] == manifold.values["precision"]
+    assert found["val/precision of prdc:pixels"] == both.values["precision"]
+    assert found["val/precision of pr:pixels"] != found["val/precision of prdc:pixels"]
+    assert len(found) == 2 * (len(manifold.better) + len(both.better))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of protobuf
 def test_tensorboard(results, tmp_path):
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gen_eval.errors import UsageError
-from gen_eval.likelihood import evaluate_likelihood, require_comparable
+from gen_eval.likelihood import evaluate_likelihood, require_comparable_likelihoods
 from gen_eval.zoo.autoregressive import NET, Autoregressive
 from gen_eval.zoo.coupling import CouplingFlow
 from gen_eval.zoo.nets.pixelcnn import PixelCNN
@@ -53,7 +53,7 @@ def test_its_bits_compare_with_those_of_a_flow():
     assert found.values["bits_per_dim"] == pytest.approx(float(bits), rel=1e-6)
     recipe = CouplingFlow(width=4, levels=1, depth=2)
     flow = recipe.sampler("flow", GRAY, recipe.task(GRAY).modules.eval(), {})
-    require_comparable([found, evaluate_likelihood(flow, images)])
+    require_comparable_likelihoods([found, evaluate_likelihood(flow, images)])
 
 
 @pytest.mark.parametrize("kind", [GRAY, COLOUR], ids=["gray", "colour"])

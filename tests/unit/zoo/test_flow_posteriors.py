@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gen_eval.errors import IncomparableError, UnknownName, UsageError
-from gen_eval.likelihood import evaluate_likelihood, require_comparable
+from gen_eval.likelihood import evaluate_likelihood, require_comparable_likelihoods
 from gen_eval.zoo.adversarial_variational import AdversarialVariational
 from gen_eval.zoo.flow_posteriors import FlowVariational
 from gen_eval.zoo.nets.posteriors import POSTERIORS, FlowSettings
@@ -169,7 +169,7 @@ def test_a_probability_of_bits_compares_with_no_density_of_levels():
     density = Variational(latent=3, width=8, draws=1)
     gray = density.sampler("vae", IMAGES, density.task(IMAGES).modules.eval(), {})
     with pytest.raises(IncomparableError, match="dequantization: binary against uniform"):
-        require_comparable([found, evaluate_likelihood(gray, images)])
+        require_comparable_likelihoods([found, evaluate_likelihood(gray, images)])
     with pytest.raises(UsageError, match="told by models of those alone"):
         evaluate_likelihood(gray, images, dequantization="binary")
     with pytest.raises(UsageError, match="takes 'binary', found 'uniform'"):
