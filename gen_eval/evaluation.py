@@ -104,24 +104,25 @@ class Evaluation:
         offline: bool | None = None,
         progress: Progress = silent,
     ) -> None:
-        terms = find_protocol(protocol)
-        self._measures = find_measures(measures, terms)
+        protocol = find_protocol(protocol)
+        self._measures = find_measures(measures, protocol)
         if not self._measures:
             raise UsageError("no measures were asked for")
         _require_range(batch_size=(batch_size, 1), workers=(workers, 0), reference_n=(reference_n, 2))
         _require_rows(rows)
         self._params = by_metric(params or {}, self._measures)
-        self._terms = terms.with_params(
+        self._protocol = protocol.with_params(
             self._params, {measure.metric.name: measure.metric.params for measure in self._measures}
         )
         self._labels = labels
         self._rows, self._reference_n, self._skip_corrupt = rows, reference_n, skip_corrupt
+        self._device = pick_device(device)
         self._loading: dict[str, Any] = {
             "own": extractors or {},
             "weights": weights,
             "precision": precision,
             "backend": backend,
-            "device": pick_device(device),
+            "device": self._device,
             "offline": offline,
             "progress": progress,
         }
@@ -181,7 +182,7 @@ class Evaluation:
 
     def rehearse(self) -> list[Score | None]:
         """What each measure says of a few made-up rows, in their order; see :func:`gen_eval.planning.rehearse`."""
-        return [rehearse(measure, self._terms, self._params) for measure in self._measures]
+        return [rehearse(measure, self._protocol, self._params) for measure in self._measures]
 
     def features(self, measure: Measure, role: str) -> Features:
         """What a measure saw of a set, in the last measurement.
@@ -200,8 +201,8 @@ class Evaluation:
 
     def _make_plan(self, sources: Mapping[str, Source]) -> Plan:
         dim = dim_of_vectors(list(sources.values()))
-        extractors = load_extractors(self._measures, self._terms, dim=dim, **self._loading)
-        plan = Plan(self._measures, extractors, self._terms, row_limit=self._rows)
+        extractors = load_extractors(self._measures, self._protocol, dim=dim, **self._loading)
+        plan = Plan(self._measures, extractors, self._protocol, row_limit=self._rows)
         if self._params:
             self.rehearse()
         return plan
@@ -217,25 +218,25 @@ class Evaluation:
     def _summarize(self, role: str, source: Images | Summary, plan: Plan) -> Summary:
         if isinstance(source, Summary):
             return source
-        terms = {"rows": plan.rows(role), **self._observing}
+        options = {"rows": plan.rows(role), **self._observing}
         if isinstance(source, DatasetImages):
-            return self._references(role, plan).summarize(source, plan.requests(role), **terms)
+            return self._references(role, plan).summarize(source, plan.requests(role), **options)
         observe = self._cache.summarize if self._cache else summarize
-        return observe(source, plan.requests(role), **terms)
+        return observe(source, plan.requests(role), **options)
 
     def _references(self, role: str, plan: Plan) -> References:
         return References(partial(plan.served_by, role), self._cache)
 
     def _compute(self, plan: Plan, classes: Mapping[str, Labels]) -> list[Result]:
-        terms = [
-            (measure, plan.extractors[measure.extractor], self._summaries, self._terms)
+        asked = [
+            (measure, plan.extractors[measure.extractor], self._summaries, self._protocol)
             for measure in self._measures
         ]
         if self._of_heldout is None:  # the same for every generated set
-            self._of_heldout = [compute_heldout(*each, labels=classes) for each in terms]
+            self._of_heldout = [compute_heldout(*each, labels=classes) for each in asked]
         return [
             replace(compute(*each, labels=classes), heldout=heldout)
-            for each, heldout in zip(terms, self._of_heldout, strict=True)
+            for each, heldout in zip(asked, self._of_heldout, strict=True)
         ]
 
 

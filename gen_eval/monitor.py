@@ -216,11 +216,6 @@ class Monitor(Evaluation):
         self._parts = {role: part for role, part in parts.items() if part.n}
 
     @property
-    def _device(self) -> torch.device:
-        device: torch.device = self._loading["device"]
-        return device
-
-    @property
     def _settled(self) -> Plan:
         assert self._plan is not None  # made with the monitor
         return self._plan
@@ -289,7 +284,7 @@ class Monitor(Evaluation):
         if self._alone or distributed.world_size() == 1:
             return own
         terms = {name: term for name, term in self._feeding_terms().items() if name != "rank"}
-        terms |= {"parameters": dict(self._terms.params), "reference": self._reference_mark()}
+        terms |= {"parameters": dict(self._protocol.params), "reference": self._reference_mark()}
         mine = terms, {role: part.to(torch.device("cpu")) for role, part in own.items()}
         meeting = "Monitor.compute()" if "generated" in roles else "Monitor.measure()"
         everyone = distributed.all_gather(mine, meeting, self._timeout)

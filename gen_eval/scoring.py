@@ -92,9 +92,15 @@ def compute_heldout(
     Args:
         measure: what to measure.
         extractor: the network that the summaries went through.
-        summaries: by role; ``None`` comes back if there are none of ``heldout``.
+        summaries: by role.
         protocol: the settings.
         labels: by role, the class of each image, for measures by class.
+
+    Returns:
+        The result; ``None`` where there is no summary of held-out images, or the measure knows of them itself.
+
+    Raises:
+        IncomparableError: if a summary was measured on other terms.
     """
     if "heldout" not in summaries or "heldout" in measure.metric.roles:
         return None
