@@ -27,6 +27,7 @@ from gen_eval.extractors.inception_weights import (
     read_weights,
 )
 from gen_eval.extractors.network import Forward, settle_precision
+from gen_eval.extractors.onednn import is_usable
 from gen_eval.extractors.tensors import State
 from gen_eval.fetch import fetch
 from gen_eval.precision import arithmetic
@@ -90,6 +91,8 @@ class Inception:
         self.backend = describe(backend)
         # Equal to rounding in fp32 alone: where rounding is coarse, each library's is a term of its own.
         alike = library is None or self._precision == "fp32"
+        # That of weights and images; a library converts its own.
+        self._dtype = torch.bfloat16 if self._precision == "bf16" and library is None else torch.float32
         self._rounding = self._precision if alike else f"{self._precision} by {backend}"
         self.resize = Resize(INPUT_SIZE, resize)
         has_head = HEAD in state
@@ -102,7 +105,13 @@ class Inception:
         self._weights = {tap: whole if tap in _HEAD_TAPS else trunk for tap in self.taps}
         net = InceptionNet(state).eval().requires_grad_(False)
         net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._forward: Forward = Exported(net, INPUT_SIZE, library, precision) if library else net
+        self._forward: Forward = net
+        if library:
+            self._forward = Exported(net, INPUT_SIZE, library, precision)
+            return
+        net.to(self._dtype)
+        if self.device.type == "cpu" and is_usable(self._dtype):
+            net.fuse()
 
     @classmethod
     def load(
@@ -185,6 +194,6 @@ class Inception:
             self.spec(tap)
         scale, shift = NORMALIZATIONS[self._normalize]
         with arithmetic(self._precision, self.device.type):
-            x = images.contiguous(memory_format=torch.channels_last) * scale + shift
-            features = self._forward(x, taps)
+            x = (images.contiguous(memory_format=torch.channels_last) * scale).add_(shift)
+            features = self._forward(x.to(self._dtype), taps)
         return {tap: values.float() for tap, values in features.items()}

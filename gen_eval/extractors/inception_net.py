@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gen_eval.errors import WeightsError
+from gen_eval.extractors import onednn
 from gen_eval.extractors.inception_weights import HEAD
 from gen_eval.extractors.tensors import State
 
@@ -39,21 +40,30 @@ class Conv(nn.Module):
         self._stride = stride
         self._padding = tuple(k // 2 for k in self.weight.shape[2:]) if same else (0, 0)
         self._rectified = len(names) - linear
+        self._fused: onednn.Convolution | None = None
+
+    def fuse(self) -> None:
+        """Compute by :mod:`.onednn` from here on, which takes the weights."""
+        self._fused = onednn.Convolution(self.weight, self.bias, self._stride, self._padding)
+        del self.weight, self.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """``[b, c, h, w]`` to ``[b, sum(widths), h', w']``, of convolutions that all have their ReLU."""
-        return F.relu_(self._convolve(x))
+        return self._convolve(x, relu=True)
 
     def branches(self, x: Tensor) -> tuple[Tensor, ...]:
         """The output of each convolution by itself."""
         # Branch by branch: a ReLU in place of a slice of them all would be traced as a scatter (see .backends).
-        outputs = torch.split(self._convolve(x), self.widths, 1)
+        outputs = torch.split(self._convolve(x, relu=False), self.widths, 1)
         for output in outputs[: self._rectified]:
             F.relu_(output)
         return outputs
 
-    def _convolve(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, self._stride, self._padding)
+    def _convolve(self, x: Tensor, *, relu: bool) -> Tensor:
+        if self._fused is not None:
+            return self._fused(x, relu=relu)
+        found = F.conv2d(x, self.weight, self.bias, self._stride, self._padding)
+        return F.relu_(found) if relu else found
 
 
 class MixedA(nn.Module):
@@ -197,6 +207,12 @@ class InceptionNet(nn.Module):
         if HEAD in state:
             self.head = nn.Parameter(state[HEAD].clone())
             self.head_bias = nn.Parameter(state["fc.bias"].clone())
+
+    def fuse(self) -> None:
+        """Compute convolutions by :mod:`.onednn` from here on: on a CPU, by torch, and without gradients."""
+        for module in self.modules():
+            if isinstance(module, Conv):
+                module.fuse()
 
     def forward(self, x: Tensor, taps: Collection[str]) -> dict[str, Tensor]:
         """``[b, 3, 299, 299]`` normalised pixels to ``{tap: [b, d]}``."""
