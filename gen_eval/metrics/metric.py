@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,11 @@ from gen_eval.metrics.frechet.gaussian import Gaussian, Gaussians
 from gen_eval.metrics.rows import mean_of
 from gen_eval.metrics.score import Score
 from gen_eval.stats import Features
+
+# The sets that most metrics compare.
+BOTH = ("generated", "reference")
+# From an engine and the roles of its row to what the row computes.
+Adapter = Callable[[Callable[..., Score], Sequence[str]], Callable[..., Score]]
 
 
 def _at_least_two(role: str, dim: int, params: Mapping[str, Any]) -> int:
@@ -45,7 +50,7 @@ class Metric:
     compute: Callable[..., Score]
     better: Mapping[str, str]
     cite: str
-    roles: tuple[str, ...] = ("generated", "reference")
+    roles: tuple[str, ...] = BOTH
     params: Mapping[str, Any] = field(default_factory=dict)
     tap: str = "pool"
     by_rows: bool = False
@@ -67,16 +72,16 @@ def _gaussian(features: Features, ddof: int) -> Gaussian:
     return Gaussian(features.n, features.moments.mean, features.cov(ddof), rows, ddof)
 
 
-def on_gaussians(engine: Callable[..., Score]) -> Callable[..., Score]:
-    """An engine that takes the two fitted Gaussians."""
+def on_gaussians(engine: Callable[..., Score], roles: Sequence[str]) -> Callable[..., Score]:
+    """An engine that takes the Gaussian fitted to the features of each role."""
 
     def compute(features: Mapping[str, Features], *, ddof: int, **params: Any) -> Score:
-        return engine(*(_gaussian(features[role], ddof) for role in ("generated", "reference")), **params)
+        return engine(*(_gaussian(features[role], ddof) for role in roles), **params)
 
     return compute
 
 
-def on_rows(engine: Callable[..., Score], *roles: str) -> Callable[..., Score]:
+def on_rows(engine: Callable[..., Score], roles: Sequence[str]) -> Callable[..., Score]:
     """An engine that takes the feature rows of each role, in the order of the images."""
 
     def compute(features: Mapping[str, Features], **params: Any) -> Score:
@@ -95,11 +100,11 @@ def _by_class(features: Features, ddof: int) -> Gaussians:
     return Gaussians(classes.sizes, lambda name: _gaussian(classes[name], ddof))
 
 
-def on_classes(engine: Callable[..., Score]) -> Callable[..., Score]:
-    """An engine that takes the Gaussians of each class, by name."""
+def on_classes(engine: Callable[..., Score], roles: Sequence[str]) -> Callable[..., Score]:
+    """An engine that takes the Gaussians of each class of each role, by name."""
 
     def compute(features: Mapping[str, Features], *, ddof: int, **params: Any) -> Score:
-        return engine(*(_by_class(features[role], ddof) for role in ("generated", "reference")), **params)
+        return engine(*(_by_class(features[role], ddof) for role in roles), **params)
 
     return compute
 
@@ -112,17 +117,18 @@ def _mode(name: str, rows: Tensor) -> tuple[Tensor, Tensor]:
     return centre, ((rows - centre).square_().sum() / (len(rows) - 1)).sqrt()
 
 
-def on_modes(engine: Callable[..., Score]) -> Callable[..., Score]:
-    """An engine that takes the generated rows, and the centre, scale and frequency of each class of the reference.
+def on_modes(engine: Callable[..., Score], roles: Sequence[str]) -> Callable[..., Score]:
+    """An engine that takes the rows of the first role, and the centre, scale and frequency of each class of the second.
 
     The scale of a class is the root of the mean squared distance of its rows to their mean.
     """
+    judged, known = roles
 
     def compute(features: Mapping[str, Features], **params: Any) -> Score:
-        modes = features["reference"].by_class()
+        modes = features[known].by_class()
         found = [_mode(name, modes.rows(name)) for name in modes]
         centres, scales = (torch.stack(each) for each in zip(*found, strict=True))
         weights = centres.new_tensor(list(modes.sizes.values()))
-        return engine(_rows(features["generated"]), centres, scales, weights=weights, **params)
+        return engine(_rows(features[judged]), centres, scales, weights=weights, **params)
 
     return compute

@@ -21,7 +21,7 @@ from gen_eval.metrics.memorization.authenticity import authenticity
 from gen_eval.metrics.memorization.data_copying import data_copying
 from gen_eval.metrics.memorization.duplicates import duplicates
 from gen_eval.metrics.memorization.fld import fld
-from gen_eval.metrics.metric import Metric, on_classes, on_gaussians, on_modes, on_rows
+from gen_eval.metrics.metric import BOTH, Adapter, Metric, on_classes, on_gaussians, on_modes, on_rows
 from gen_eval.metrics.neighbors.manifold import density_coverage, prdc, precision_recall, rarity, realism
 from gen_eval.metrics.networks import least_rows
 from gen_eval.metrics.score import Score
@@ -32,8 +32,7 @@ from gen_eval.metrics.two_sample.c2st import c2st
 from gen_eval.metrics.two_sample.moments import mean_test, variance_test
 from gen_eval.metrics.two_sample.nearest_neighbor import nearest_neighbor_test
 
-_BOTH = ("generated", "reference")
-_ALL = (*_BOTH, "heldout")
+_ALL = (*BOTH, "heldout")
 _FRECHET = {"ddof": 1, "mean_dtype": "float64"}
 _MMD = {
     "kernel": "rbf",
@@ -48,15 +47,29 @@ _MMD = {
 _GRETTON = "Gretton et al. 2012, JMLR 13:723"
 
 
+def _row(
+    name: str,
+    engine: Callable[..., Score],
+    better: Mapping[str, str],
+    cite: str,
+    *,
+    on: Adapter = on_rows,
+    roles: tuple[str, ...] = BOTH,
+    **others: Any,
+) -> Metric:
+    """A row of the table, by the engine and how it takes the features of each role."""
+    by_rows = on in (on_rows, on_modes)
+    return Metric(name, on(engine, roles), better, cite, roles=roles, by_rows=by_rows, **others)
+
+
 def _mmd_row(name: str, cite: str, **params: Any) -> Metric:
     """A kernel two-sample row: they differ in their parameters alone."""
-    return Metric(
+    return _row(
         name,
-        on_rows(mmd, *_BOTH),
+        mmd,
         {"mmd2": "lower"},
         cite,
         params={**_MMD, **params},
-        by_rows=True,
         least_n=lambda role, dim, params: 4,
     )
 
@@ -65,13 +78,12 @@ def _test_row(
     name: str, engine: Callable[..., Score], better: Mapping[str, str], cite: str, **params: Any
 ) -> Metric:
     """A row of a two-sample test: it has a level, and a p-value."""
-    return Metric(
+    return _row(
         name,
-        on_rows(engine, *_BOTH),
+        engine,
         better,
         cite,
         params={**params, "alpha": 0.05, "seed": 2020},
-        by_rows=True,
         least_n=lambda role, dim, params: 4,
     )
 
@@ -80,26 +92,24 @@ def _learned_row(
     name: str, engine: Callable[..., Score], better: tuple[str, ...], cite: str, **params: Any
 ) -> Metric:
     """A row of bounds by networks, of sets with some images for each fold."""
-    return Metric(
+    return _row(
         name,
-        on_rows(engine, *_BOTH),
+        engine,
         dict.fromkeys(better, "lower"),
         cite,
         params={**params, "folds": 5, "steps": 1500, "width": 64, "seed": 2020},
-        by_rows=True,
         least_n=lambda role, dim, params: least_rows(params["folds"]),
     )
 
 
 def _balls_row(engine: Callable[..., Score], better: Mapping[str, str], cite: str, **params: Any) -> Metric:
     """A row of the k-NN manifolds, of sets with more images than k."""
-    return Metric(
+    return _row(
         engine.__name__.replace("_", "-"),
-        on_rows(engine, *_BOTH),
+        engine,
         better,
         cite,
         params={**params, "engine": "auto"},
-        by_rows=True,
         least_n=lambda role, dim, params: int(params["k"]) + 1,
     )
 
@@ -115,53 +125,56 @@ _DENSITY_COVERAGE = {"density": "higher", "coverage": "higher"}
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric(
+        _row(
             "frechet",
-            on_gaussians(frechet),
+            frechet,
             {"frechet": "lower"},
             "Heusel et al. 2017, arXiv:1706.08500",
+            on=on_gaussians,
             params={**_FRECHET, "method": "auto"},
         ),
-        Metric(
+        _row(
             "frechet-inf",
-            on_gaussians(frechet_infinity),
+            frechet_infinity,
             {"frechet_inf": "lower"},
             "Chong and Forsyth 2020, arXiv:1911.07023",
+            on=on_gaussians,
             params={**_FRECHET, "points": 15, "smallest": 5000},
             whole=("generated",),
             least_n=lambda role, dim, params: 2 * dim + 2 if role == "generated" else 2,
         ),
-        Metric(
+        _row(
             "frechet-classes",
-            on_classes(frechet_classes),
+            frechet_classes,
             {"frechet_classes": "lower"},
             "Miyato and Koyama 2018, arXiv:1802.05637",
+            on=on_classes,
             params=_FRECHET,
-            whole=_BOTH,
-            by_class=_BOTH,
+            whole=BOTH,
+            by_class=BOTH,
         ),
-        Metric(
+        _row(
             "mifid",
-            on_gaussians(mifid),
+            mifid,
             {"mifid": "lower"},
             "Bai et al. 2021, arXiv:2106.03062",
+            on=on_gaussians,
             params={**_FRECHET, "threshold": 0.1},
-            whole=_BOTH,
+            whole=BOTH,
         ),
-        Metric(
+        _row(
             "inception-score",
-            on_rows(inception_score, "generated"),
+            inception_score,
             {"inception_score": "higher"},
             "Salimans et al. 2016, arXiv:1606.03498",
             roles=("generated",),
             params={"splits": 10, "split_size": None, "shuffle": True, "seed": 2020},
             tap="logits",
-            by_rows=True,
             least_n=lambda role, dim, params: 2 * params["splits"],
         ),
-        Metric(
+        _row(
             "kid",
-            on_rows(kid, *_BOTH),
+            kid,
             {"kid": "lower"},
             "Bińkowski et al. 2018, arXiv:1801.01401",
             params={
@@ -172,7 +185,6 @@ METRICS: dict[str, Metric] = {
                 "coef0": 1.0,
                 "seed": 2020,
             },
-            by_rows=True,
             by_subset=True,
             least_n=lambda role, dim, params: 4,
         ),
@@ -222,42 +234,38 @@ METRICS: dict[str, Metric] = {
         ),
         _balls_row(realism, {"realism": "higher"}, _KYNKAANNIEMI, k=3),
         _balls_row(rarity, {"rarity": "higher"}, "Han et al. 2022, arXiv:2206.08549", k=3, inclusive=True),
-        Metric(
+        _row(
             "authenticity",
-            on_rows(authenticity, *_BOTH),
+            authenticity,
             {"authenticity": "higher"},
             "Alaa et al. 2022, arXiv:2102.08921",
-            by_rows=True,
         ),
-        Metric(
+        _row(
             "data-copying",
-            on_rows(data_copying, *_ALL),
+            data_copying,
             {"c_t": "near 0"},
             "Meehan, Chaudhuri and Dasgupta 2020, arXiv:2004.05675",
             roles=_ALL,
             params={"components": 64, "cells": 3, "least": 20, "seed": 2020},
-            by_rows=True,
             least_n=lambda role, dim, params: (
                 int(params["least"]) + 1 if role == "generated" else max(2, int(params["cells"]))
             ),
         ),
-        Metric(
+        _row(
             "fld",
-            on_rows(fld, *_ALL),
+            fld,
             {"fld": "lower"},
             "Jiralerspong et al. 2023, arXiv:2302.04440",
             roles=_ALL,
             params={"components": 10_000, "seed": 2020},
-            by_rows=True,
             least_n=lambda role, dim, params: 4,
         ),
-        Metric(
+        _row(
             "duplicates",
-            on_rows(duplicates, *_BOTH),
+            duplicates,
             dict.fromkeys(("near_copies", "exact_copies", "near_repeats", "exact_repeats"), "lower"),
             "Alaa et al. 2022, arXiv:2102.08921; copies by the same distances",
             params={"threshold": 0.5},
-            by_rows=True,
         ),
         _test_row(
             "c2st",
@@ -300,22 +308,20 @@ METRICS: dict[str, Metric] = {
             "Westfall and Young 1993, Resampling-Based Multiple Testing",
             permutations=999,
         ),
-        Metric(
+        _row(
             "wasserstein",
-            on_rows(wasserstein, *_BOTH),
+            wasserstein,
             {"wasserstein": "lower", "debiased": "lower"},
             "del Barrio and Loubes 2019, arXiv:1705.01299",
             params={"p": 1.0, "seed": 2020},
-            by_rows=True,
             least_n=lambda role, dim, params: 8,
         ),
-        Metric(
+        _row(
             "sliced-wasserstein",
-            on_rows(sliced_wasserstein, *_BOTH),
+            sliced_wasserstein,
             {"sliced_wasserstein": "lower"},
             "Bonneel et al. 2015, JMIV 51:22",
             params={"p": 1.0, "projections": 1000, "seed": 2020},
-            by_rows=True,
             least_n=lambda role, dim, params: 4,
         ),
         _learned_row(
@@ -341,51 +347,47 @@ METRICS: dict[str, Metric] = {
             ("js", "kl", "reverse_kl", "pearson", "squared_hellinger", "total_variation"),
             _GOODFELLOW,
         ),
-        Metric(
+        _row(
             "vendi",
-            on_rows(vendi, "generated"),
+            vendi,
             {"vendi": "higher"},
             "Friedman and Dieng 2023, arXiv:2210.02410",
             roles=("generated",),
             params={"q": 1.0, "kernel": "linear", "bandwidth": "median"},
-            by_rows=True,
         ),
-        Metric(
+        _row(
             "pairwise-distance",
-            on_rows(pairwise_distance, "generated"),
+            pairwise_distance,
             {"pairwise_distance": "higher"},
             "Hoeffding 1948, Ann. Math. Stat. 19:293",
             roles=("generated",),
             params={"squared": False},
-            by_rows=True,
             least_n=lambda role, dim, params: 4,
         ),
-        Metric(
+        _row(
             "class-entropy",
-            on_rows(class_entropy, "generated"),
+            class_entropy,
             {"class_entropy": "higher", "effective_classes": "higher"},
             "Miller 1955, Note on the bias of information estimates",
             roles=("generated",),
             tap="logits",
-            by_rows=True,
         ),
-        Metric(
+        _row(
             "class-balance",
-            on_rows(class_balance, *_BOTH),
+            class_balance,
             {"class_kl": "lower"},
             "Pearson 1900, Phil. Mag. 50:157",
             params={"permutations": 999, "seed": 2020},
             tap="logits",
-            by_rows=True,
         ),
-        Metric(
+        _row(
             "mode-coverage",
-            on_modes(mode_coverage),
+            mode_coverage,
             {"modes_covered": "higher", "high_quality": "higher", "mode_kl": "lower"},
             "Srivastava et al. 2017, arXiv:1705.07761",
+            on=on_modes,
             params={"reach": 2.0},
             whole=("reference",),
-            by_rows=True,
             by_class=("reference",),
         ),
     )
