@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,6 +62,17 @@ class Metric:
     version: int = 1
 
 
+def parameters(*functions: Callable[..., Any]) -> dict[str, Any]:
+    """What functions take by keyword alone, and its defaults: such are the parameters of a metric.
+
+    >>> from gen_eval.metrics.diversity.vendi import vendi
+    >>> parameters(vendi)
+    {'q': 1.0, 'kernel': 'linear', 'bandwidth': 'median'}
+    """
+    found = [each for function in functions for each in inspect.signature(function).parameters.values()]
+    return {each.name: each.default for each in found if each.kind is each.KEYWORD_ONLY}
+
+
 # A subset of fewer rows than this tells no variance worth printing.
 FEWEST_ROWS = 30
 
@@ -75,7 +87,7 @@ def _gaussian(features: Features, ddof: int) -> Gaussian:
 def on_gaussians(engine: Callable[..., Score], roles: Sequence[str]) -> Callable[..., Score]:
     """An engine that takes the Gaussian fitted to the features of each role."""
 
-    def compute(features: Mapping[str, Features], *, ddof: int, **params: Any) -> Score:
+    def compute(features: Mapping[str, Features], *, ddof: int = 1, **params: Any) -> Score:
         return engine(*(_gaussian(features[role], ddof) for role in roles), **params)
 
     return compute
@@ -103,7 +115,7 @@ def _by_class(features: Features, ddof: int) -> Gaussians:
 def on_classes(engine: Callable[..., Score], roles: Sequence[str]) -> Callable[..., Score]:
     """An engine that takes the Gaussians of each class of each role, by name."""
 
-    def compute(features: Mapping[str, Features], *, ddof: int, **params: Any) -> Score:
+    def compute(features: Mapping[str, Features], *, ddof: int = 1, **params: Any) -> Score:
         return engine(*(_by_class(features[role], ddof) for role in roles), **params)
 
     return compute
@@ -129,6 +141,6 @@ def on_modes(engine: Callable[..., Score], roles: Sequence[str]) -> Callable[...
         found = [_mode(name, modes.rows(name)) for name in modes]
         centres, scales = (torch.stack(each) for each in zip(*found, strict=True))
         weights = centres.new_tensor(list(modes.sizes.values()))
-        return engine(_rows(features[judged]), centres, scales, weights=weights, **params)
+        return engine(_rows(features[judged]), centres, scales, weights, **params)
 
     return compute

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from gen_eval.metrics.divergence.ratio import density_ratio, jensen_shannon
@@ -21,7 +22,16 @@ from gen_eval.metrics.memorization.authenticity import authenticity
 from gen_eval.metrics.memorization.data_copying import data_copying
 from gen_eval.metrics.memorization.duplicates import duplicates
 from gen_eval.metrics.memorization.fld import fld
-from gen_eval.metrics.metric import BOTH, Adapter, Metric, on_classes, on_gaussians, on_modes, on_rows
+from gen_eval.metrics.metric import (
+    BOTH,
+    Adapter,
+    Metric,
+    on_classes,
+    on_gaussians,
+    on_modes,
+    on_rows,
+    parameters,
+)
 from gen_eval.metrics.neighbors.manifold import density_coverage, prdc, precision_recall, rarity, realism
 from gen_eval.metrics.networks import least_rows
 from gen_eval.metrics.score import Score
@@ -33,17 +43,6 @@ from gen_eval.metrics.two_sample.moments import mean_test, variance_test
 from gen_eval.metrics.two_sample.nearest_neighbor import nearest_neighbor_test
 
 _ALL = (*BOTH, "heldout")
-_FRECHET = {"ddof": 1, "mean_dtype": "float64"}
-_MMD = {
-    "kernel": "rbf",
-    "bandwidth": "median",
-    "estimator": "unbiased",
-    "scale": 1.0,
-    "normalize": False,
-    "permutations": 0,
-    "alpha": 0.05,
-    "seed": 2020,
-}
 _GRETTON = "Gretton et al. 2012, JMLR 13:723"
 
 
@@ -55,61 +54,82 @@ def _row(
     *,
     on: Adapter = on_rows,
     roles: tuple[str, ...] = BOTH,
+    params: Mapping[str, Any] = MappingProxyType({}),
+    without: Collection[str] = (),
     **others: Any,
 ) -> Metric:
-    """A row of the table, by the engine and how it takes the features of each role."""
-    by_rows = on in (on_rows, on_modes)
-    return Metric(name, on(engine, roles), better, cite, roles=roles, by_rows=by_rows, **others)
+    """A row of the table.
+
+    Args:
+        name: what it is called.
+        engine: whose parameters are those of the row, with their defaults.
+        better: as :class:`Metric` has it.
+        cite: the paper.
+        on: how the engine takes the features of each role.
+        roles: the sets it compares.
+        params: those whose defaults are others than the engine's.
+        without: parameters of the engine that are none of the row's.
+        others: further fields of :class:`Metric`.
+    """
+    compute = on(engine, roles)
+    defaults = {key: value for key, value in parameters(compute, engine).items() if key not in without}
+    return Metric(
+        name,
+        compute,
+        better,
+        cite,
+        roles=roles,
+        params={**defaults, **params},
+        by_rows=on in (on_rows, on_modes),
+        **others,
+    )
 
 
-def _mmd_row(name: str, cite: str, **params: Any) -> Metric:
+def _mmd_row(name: str, cite: str, *, kernel: str = "rbf", **params: Any) -> Metric:
     """A kernel two-sample row: they differ in their parameters alone."""
     return _row(
         name,
         mmd,
         {"mmd2": "lower"},
         cite,
-        params={**_MMD, **params},
+        params={"kernel": kernel, **params},
+        without=() if kernel == "rbf" else ("frequencies",),  # whose waves make no other kernel
         least_n=lambda role, dim, params: 4,
     )
 
 
 def _test_row(
-    name: str, engine: Callable[..., Score], better: Mapping[str, str], cite: str, **params: Any
+    name: str, engine: Callable[..., Score], better: Mapping[str, str], cite: str, **others: Any
 ) -> Metric:
-    """A row of a two-sample test: it has a level, and a p-value."""
+    """A row of a two-sample test."""
     return _row(
         name,
         engine,
         better,
         cite,
-        params={**params, "alpha": 0.05, "seed": 2020},
         least_n=lambda role, dim, params: 4,
+        **others,
     )
 
 
-def _learned_row(
-    name: str, engine: Callable[..., Score], better: tuple[str, ...], cite: str, **params: Any
-) -> Metric:
+def _learned_row(name: str, engine: Callable[..., Score], better: tuple[str, ...], cite: str) -> Metric:
     """A row of bounds by networks, of sets with some images for each fold."""
     return _row(
         name,
         engine,
         dict.fromkeys(better, "lower"),
         cite,
-        params={**params, "folds": 5, "steps": 1500, "width": 64, "seed": 2020},
         least_n=lambda role, dim, params: least_rows(params["folds"]),
     )
 
 
-def _balls_row(engine: Callable[..., Score], better: Mapping[str, str], cite: str, **params: Any) -> Metric:
+def _balls_row(engine: Callable[..., Score], better: Mapping[str, str], cite: str) -> Metric:
     """A row of the k-NN manifolds, of sets with more images than k."""
     return _row(
         engine.__name__.replace("_", "-"),
         engine,
         better,
         cite,
-        params={**params, "engine": "auto"},
         least_n=lambda role, dim, params: int(params["k"]) + 1,
     )
 
@@ -118,7 +138,6 @@ _LOPEZ_PAZ = "Lopez-Paz and Oquab 2017, arXiv:1610.06545"
 _GOODFELLOW = "Goodfellow et al. 2014, arXiv:1406.2661"
 _KYNKAANNIEMI = "Kynkäänniemi et al. 2019, arXiv:1904.06991"
 _NAEEM = "Naeem et al. 2020, arXiv:2002.09797"
-_SAMPLE = {"sample": None, "seed": 2020}
 _PRECISION_RECALL = {"precision": "higher", "recall": "higher"}
 _DENSITY_COVERAGE = {"density": "higher", "coverage": "higher"}
 
@@ -131,7 +150,6 @@ METRICS: dict[str, Metric] = {
             {"frechet": "lower"},
             "Heusel et al. 2017, arXiv:1706.08500",
             on=on_gaussians,
-            params={**_FRECHET, "method": "auto"},
         ),
         _row(
             "frechet-inf",
@@ -139,7 +157,6 @@ METRICS: dict[str, Metric] = {
             {"frechet_inf": "lower"},
             "Chong and Forsyth 2020, arXiv:1911.07023",
             on=on_gaussians,
-            params={**_FRECHET, "points": 15, "smallest": 5000},
             whole=("generated",),
             least_n=lambda role, dim, params: 2 * dim + 2 if role == "generated" else 2,
         ),
@@ -149,7 +166,6 @@ METRICS: dict[str, Metric] = {
             {"frechet_classes": "lower"},
             "Miyato and Koyama 2018, arXiv:1802.05637",
             on=on_classes,
-            params=_FRECHET,
             whole=BOTH,
             by_class=BOTH,
         ),
@@ -159,7 +175,6 @@ METRICS: dict[str, Metric] = {
             {"mifid": "lower"},
             "Bai et al. 2021, arXiv:2106.03062",
             on=on_gaussians,
-            params={**_FRECHET, "threshold": 0.1},
             whole=BOTH,
         ),
         _row(
@@ -168,7 +183,6 @@ METRICS: dict[str, Metric] = {
             {"inception_score": "higher"},
             "Salimans et al. 2016, arXiv:1606.03498",
             roles=("generated",),
-            params={"splits": 10, "split_size": None, "shuffle": True, "seed": 2020},
             tap="logits",
             least_n=lambda role, dim, params: 2 * params["splits"],
         ),
@@ -177,18 +191,10 @@ METRICS: dict[str, Metric] = {
             kid,
             {"kid": "lower"},
             "Bińkowski et al. 2018, arXiv:1801.01401",
-            params={
-                "subsets": 100,
-                "subset_size": 1000,
-                "degree": 3,
-                "gamma": None,
-                "coef0": 1.0,
-                "seed": 2020,
-            },
             by_subset=True,
             least_n=lambda role, dim, params: 4,
         ),
-        _mmd_row("mmd", _GRETTON, frequencies=None),
+        _mmd_row("mmd", _GRETTON),
         _mmd_row("mmd-polynomial", "Bińkowski et al. 2018, arXiv:1801.01401", kernel="polynomial"),
         _mmd_row("mmd-laplace", _GRETTON, kernel="laplace"),
         _mmd_row(
@@ -199,7 +205,6 @@ METRICS: dict[str, Metric] = {
         _mmd_row(
             "cmmd",
             "Jayasumana et al. 2024, arXiv:2401.09603",
-            frequencies=None,
             bandwidth=10.0,
             estimator="biased",
             scale=1000.0,
@@ -209,31 +214,19 @@ METRICS: dict[str, Metric] = {
             precision_recall,
             _PRECISION_RECALL,
             _KYNKAANNIEMI,
-            k=3,
-            inclusive=True,
-            feature_dtype="float32",
-            **_SAMPLE,
         ),
         _balls_row(
             density_coverage,
             _DENSITY_COVERAGE,
             _NAEEM,
-            k=5,
-            inclusive=False,
-            feature_dtype="float32",
-            **_SAMPLE,
         ),
         _balls_row(
             prdc,
             {**_PRECISION_RECALL, **_DENSITY_COVERAGE},
             _NAEEM,
-            k=5,
-            inclusive=False,
-            feature_dtype="float32",
-            **_SAMPLE,
         ),
-        _balls_row(realism, {"realism": "higher"}, _KYNKAANNIEMI, k=3),
-        _balls_row(rarity, {"rarity": "higher"}, "Han et al. 2022, arXiv:2206.08549", k=3, inclusive=True),
+        _balls_row(realism, {"realism": "higher"}, _KYNKAANNIEMI),
+        _balls_row(rarity, {"rarity": "higher"}, "Han et al. 2022, arXiv:2206.08549"),
         _row(
             "authenticity",
             authenticity,
@@ -246,7 +239,6 @@ METRICS: dict[str, Metric] = {
             {"c_t": "near 0"},
             "Meehan, Chaudhuri and Dasgupta 2020, arXiv:2004.05675",
             roles=_ALL,
-            params={"components": 64, "cells": 3, "least": 20, "seed": 2020},
             least_n=lambda role, dim, params: (
                 int(params["least"]) + 1 if role == "generated" else max(2, int(params["cells"]))
             ),
@@ -257,7 +249,6 @@ METRICS: dict[str, Metric] = {
             {"fld": "lower"},
             "Jiralerspong et al. 2023, arXiv:2302.04440",
             roles=_ALL,
-            params={"components": 10_000, "seed": 2020},
             least_n=lambda role, dim, params: 4,
         ),
         _row(
@@ -265,55 +256,45 @@ METRICS: dict[str, Metric] = {
             duplicates,
             dict.fromkeys(("near_copies", "exact_copies", "near_repeats", "exact_repeats"), "lower"),
             "Alaa et al. 2022, arXiv:2102.08921; copies by the same distances",
-            params={"threshold": 0.5},
         ),
         _test_row(
             "c2st",
             c2st,
             {"auc": "near 0.5", "accuracy": "near 0.5"},
             _LOPEZ_PAZ,
-            classifier="logistic",
-            folds=5,
-            penalty=None,
-            permutations=200,
+            without=("k",),
         ),
         _test_row(
             "c2st-knn",
             c2st,
             {"auc": "near 0.5", "accuracy": "near 0.5"},
             _LOPEZ_PAZ,
-            classifier="knn",
-            folds=5,
-            k=None,
-            permutations=200,
+            params={"classifier": "knn"},
+            without=("penalty",),
         ),
         _test_row(
             "nearest-neighbor-test",
             nearest_neighbor_test,
             {"accuracy": "near 0.5"},
             "Xu et al. 2018, arXiv:1806.07755",
-            permutations=999,
         ),
         _test_row(
             "mean-test",
             mean_test,
             {"mean_difference": "lower"},
             "Westfall and Young 1993, Resampling-Based Multiple Testing",
-            permutations=999,
         ),
         _test_row(
             "variance-test",
             variance_test,
             {"variance_difference": "lower"},
             "Westfall and Young 1993, Resampling-Based Multiple Testing",
-            permutations=999,
         ),
         _row(
             "wasserstein",
             wasserstein,
             {"wasserstein": "lower", "debiased": "lower"},
             "del Barrio and Loubes 2019, arXiv:1705.01299",
-            params={"p": 1.0, "seed": 2020},
             least_n=lambda role, dim, params: 8,
         ),
         _row(
@@ -321,7 +302,6 @@ METRICS: dict[str, Metric] = {
             sliced_wasserstein,
             {"sliced_wasserstein": "lower"},
             "Bonneel et al. 2015, JMIV 51:22",
-            params={"p": 1.0, "projections": 1000, "seed": 2020},
             least_n=lambda role, dim, params: 4,
         ),
         _learned_row(
@@ -329,16 +309,12 @@ METRICS: dict[str, Metric] = {
             kantorovich_rubinstein,
             ("bound",),
             "Arjovsky et al. 2017, arXiv:1701.07875; Miyato et al. 2018, arXiv:1802.05957",
-            constraint="spectral-norm",
-            penalty=10.0,
-            clip=0.01,
         ),
         _learned_row(
             "f-divergence",
             f_divergence,
             ("f_divergence",),
             "Nowozin et al. 2016, arXiv:1606.00709",
-            divergence="js",
         ),
         _learned_row("jensen-shannon", jensen_shannon, ("jensen_shannon", "recalibrated"), _GOODFELLOW),
         _learned_row(
@@ -353,7 +329,6 @@ METRICS: dict[str, Metric] = {
             {"vendi": "higher"},
             "Friedman and Dieng 2023, arXiv:2210.02410",
             roles=("generated",),
-            params={"q": 1.0, "kernel": "linear", "bandwidth": "median"},
         ),
         _row(
             "pairwise-distance",
@@ -361,7 +336,6 @@ METRICS: dict[str, Metric] = {
             {"pairwise_distance": "higher"},
             "Hoeffding 1948, Ann. Math. Stat. 19:293",
             roles=("generated",),
-            params={"squared": False},
             least_n=lambda role, dim, params: 4,
         ),
         _row(
@@ -377,7 +351,6 @@ METRICS: dict[str, Metric] = {
             class_balance,
             {"class_kl": "lower"},
             "Pearson 1900, Phil. Mag. 50:157",
-            params={"permutations": 999, "seed": 2020},
             tap="logits",
         ),
         _row(
@@ -386,7 +359,6 @@ METRICS: dict[str, Metric] = {
             {"modes_covered": "higher", "high_quality": "higher", "mode_kl": "lower"},
             "Srivastava et al. 2017, arXiv:1705.07761",
             on=on_modes,
-            params={"reach": 2.0},
             whole=("reference",),
             by_class=("reference",),
         ),
