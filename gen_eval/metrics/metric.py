@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,8 +23,16 @@ BOTH = ("generated", "reference")
 Adapter = Callable[[Callable[..., Score], Sequence[str]], Callable[..., Score]]
 
 
-def _at_least_two(role: str, dim: int, params: Mapping[str, Any]) -> int:
-    return 2
+def at_least(n: int) -> Callable[[str, int, Mapping[str, Any]], int]:
+    """A row's ``least_n`` where neither role nor dimension nor parameters matter."""
+    return partial(_always, n)
+
+
+def _always(n: int, role: str, dim: int, params: Mapping[str, Any]) -> int:
+    return n
+
+
+_TWO = at_least(2)
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Metric:
     whole: tuple[str, ...] = ()
     by_subset: bool = False
     by_class: tuple[str, ...] = ()
-    least_n: Callable[[str, int, Mapping[str, Any]], int] = _at_least_two
+    least_n: Callable[[str, int, Mapping[str, Any]], int] = _TWO
     version: int = 1
 
 

@@ -26,6 +26,7 @@ from gen_eval.metrics.metric import (
     BOTH,
     Adapter,
     Metric,
+    at_least,
     on_classes,
     on_gaussians,
     on_modes,
@@ -41,9 +42,6 @@ from gen_eval.metrics.transport.sliced import sliced_wasserstein
 from gen_eval.metrics.two_sample.c2st import c2st
 from gen_eval.metrics.two_sample.moments import mean_test, variance_test
 from gen_eval.metrics.two_sample.nearest_neighbor import nearest_neighbor_test
-
-_ALL = (*BOTH, "heldout")
-_GRETTON = "Gretton et al. 2012, JMLR 13:723"
 
 
 def _row(
@@ -94,46 +92,20 @@ def _mmd_row(name: str, cite: str, *, kernel: str = "rbf", **params: Any) -> Met
         cite,
         params={"kernel": kernel, **params},
         without=() if kernel == "rbf" else ("frequencies",),  # whose waves make no other kernel
-        least_n=lambda role, dim, params: 4,
+        least_n=at_least(4),
     )
 
 
-def _test_row(
-    name: str, engine: Callable[..., Score], better: Mapping[str, str], cite: str, **others: Any
-) -> Metric:
-    """A row of a two-sample test."""
-    return _row(
-        name,
-        engine,
-        better,
-        cite,
-        least_n=lambda role, dim, params: 4,
-        **others,
-    )
+def _more_than_k(role: str, dim: int, params: Mapping[str, Any]) -> int:
+    return int(params["k"]) + 1
 
 
-def _learned_row(name: str, engine: Callable[..., Score], better: tuple[str, ...], cite: str) -> Metric:
-    """A row of bounds by networks, of sets with some images for each fold."""
-    return _row(
-        name,
-        engine,
-        dict.fromkeys(better, "lower"),
-        cite,
-        least_n=lambda role, dim, params: least_rows(params["folds"]),
-    )
+def _some_a_fold(role: str, dim: int, params: Mapping[str, Any]) -> int:
+    return least_rows(params["folds"])
 
 
-def _balls_row(engine: Callable[..., Score], better: Mapping[str, str], cite: str) -> Metric:
-    """A row of the k-NN manifolds, of sets with more images than k."""
-    return _row(
-        engine.__name__.replace("_", "-"),
-        engine,
-        better,
-        cite,
-        least_n=lambda role, dim, params: int(params["k"]) + 1,
-    )
-
-
+_ALL = (*BOTH, "heldout")
+_GRETTON = "Gretton et al. 2012, JMLR 13:723"
 _LOPEZ_PAZ = "Lopez-Paz and Oquab 2017, arXiv:1610.06545"
 _GOODFELLOW = "Goodfellow et al. 2014, arXiv:1406.2661"
 _KYNKAANNIEMI = "Kynkäänniemi et al. 2019, arXiv:1904.06991"
@@ -192,7 +164,7 @@ METRICS: dict[str, Metric] = {
             {"kid": "lower"},
             "Bińkowski et al. 2018, arXiv:1801.01401",
             by_subset=True,
-            least_n=lambda role, dim, params: 4,
+            least_n=at_least(4),
         ),
         _mmd_row("mmd", _GRETTON),
         _mmd_row("mmd-polynomial", "Bińkowski et al. 2018, arXiv:1801.01401", kernel="polynomial"),
@@ -210,23 +182,13 @@ METRICS: dict[str, Metric] = {
             scale=1000.0,
             normalize=True,
         ),
-        _balls_row(
-            precision_recall,
-            _PRECISION_RECALL,
-            _KYNKAANNIEMI,
+        _row("precision-recall", precision_recall, _PRECISION_RECALL, _KYNKAANNIEMI, least_n=_more_than_k),
+        _row("density-coverage", density_coverage, _DENSITY_COVERAGE, _NAEEM, least_n=_more_than_k),
+        _row("prdc", prdc, {**_PRECISION_RECALL, **_DENSITY_COVERAGE}, _NAEEM, least_n=_more_than_k),
+        _row("realism", realism, {"realism": "higher"}, _KYNKAANNIEMI, least_n=_more_than_k),
+        _row(
+            "rarity", rarity, {"rarity": "higher"}, "Han et al. 2022, arXiv:2206.08549", least_n=_more_than_k
         ),
-        _balls_row(
-            density_coverage,
-            _DENSITY_COVERAGE,
-            _NAEEM,
-        ),
-        _balls_row(
-            prdc,
-            {**_PRECISION_RECALL, **_DENSITY_COVERAGE},
-            _NAEEM,
-        ),
-        _balls_row(realism, {"realism": "higher"}, _KYNKAANNIEMI),
-        _balls_row(rarity, {"rarity": "higher"}, "Han et al. 2022, arXiv:2206.08549"),
         _row(
             "authenticity",
             authenticity,
@@ -249,7 +211,7 @@ METRICS: dict[str, Metric] = {
             {"fld": "lower"},
             "Jiralerspong et al. 2023, arXiv:2302.04440",
             roles=_ALL,
-            least_n=lambda role, dim, params: 4,
+            least_n=at_least(4),
         ),
         _row(
             "duplicates",
@@ -257,71 +219,87 @@ METRICS: dict[str, Metric] = {
             dict.fromkeys(("near_copies", "exact_copies", "near_repeats", "exact_repeats"), "lower"),
             "Alaa et al. 2022, arXiv:2102.08921; copies by the same distances",
         ),
-        _test_row(
+        _row(
             "c2st",
             c2st,
             {"auc": "near 0.5", "accuracy": "near 0.5"},
             _LOPEZ_PAZ,
             without=("k",),
+            least_n=at_least(4),
         ),
-        _test_row(
+        _row(
             "c2st-knn",
             c2st,
             {"auc": "near 0.5", "accuracy": "near 0.5"},
             _LOPEZ_PAZ,
             params={"classifier": "knn"},
             without=("penalty",),
+            least_n=at_least(4),
         ),
-        _test_row(
+        _row(
             "nearest-neighbor-test",
             nearest_neighbor_test,
             {"accuracy": "near 0.5"},
             "Xu et al. 2018, arXiv:1806.07755",
+            least_n=at_least(4),
         ),
-        _test_row(
+        _row(
             "mean-test",
             mean_test,
             {"mean_difference": "lower"},
             "Westfall and Young 1993, Resampling-Based Multiple Testing",
+            least_n=at_least(4),
         ),
-        _test_row(
+        _row(
             "variance-test",
             variance_test,
             {"variance_difference": "lower"},
             "Westfall and Young 1993, Resampling-Based Multiple Testing",
+            least_n=at_least(4),
         ),
         _row(
             "wasserstein",
             wasserstein,
             {"wasserstein": "lower", "debiased": "lower"},
             "del Barrio and Loubes 2019, arXiv:1705.01299",
-            least_n=lambda role, dim, params: 8,
+            least_n=at_least(8),
         ),
         _row(
             "sliced-wasserstein",
             sliced_wasserstein,
             {"sliced_wasserstein": "lower"},
             "Bonneel et al. 2015, JMIV 51:22",
-            least_n=lambda role, dim, params: 4,
+            least_n=at_least(4),
         ),
-        _learned_row(
+        _row(
             "wasserstein-critic",
             kantorovich_rubinstein,
-            ("bound",),
+            {"bound": "lower"},
             "Arjovsky et al. 2017, arXiv:1701.07875; Miyato et al. 2018, arXiv:1802.05957",
+            least_n=_some_a_fold,
         ),
-        _learned_row(
+        _row(
             "f-divergence",
             f_divergence,
-            ("f_divergence",),
+            {"f_divergence": "lower"},
             "Nowozin et al. 2016, arXiv:1606.00709",
+            least_n=_some_a_fold,
         ),
-        _learned_row("jensen-shannon", jensen_shannon, ("jensen_shannon", "recalibrated"), _GOODFELLOW),
-        _learned_row(
+        _row(
+            "jensen-shannon",
+            jensen_shannon,
+            {"jensen_shannon": "lower", "recalibrated": "lower"},
+            _GOODFELLOW,
+            least_n=_some_a_fold,
+        ),
+        _row(
             "density-ratio",
             density_ratio,
-            ("js", "kl", "reverse_kl", "pearson", "squared_hellinger", "total_variation"),
+            dict.fromkeys(
+                ("js", "kl", "reverse_kl", "pearson", "squared_hellinger", "total_variation"), "lower"
+            ),
             _GOODFELLOW,
+            least_n=_some_a_fold,
         ),
         _row(
             "vendi",
@@ -336,7 +314,7 @@ METRICS: dict[str, Metric] = {
             {"pairwise_distance": "higher"},
             "Hoeffding 1948, Ann. Math. Stat. 19:293",
             roles=("generated",),
-            least_n=lambda role, dim, params: 4,
+            least_n=at_least(4),
         ),
         _row(
             "class-entropy",
