@@ -50,7 +50,7 @@ class Metric:
         tap: the features it looks at, where none are named.
         by_rows: whether it is measured on feature rows, so that a set counts as many images as it has rows.
         whole: the roles of which every feature row is needed, not a bounded sample.
-        by_subset: whether a uniform subset of the reference's rows gives the same value, with a larger error.
+        by_subset: whether a uniform subset of the rows of any set gives the same value, with a larger error.
         by_class: the roles whose images need labels.
         least_n: from role, feature dimension and parameters to the fewest images that it can bear.
         version: raised whenever its numbers would move.
