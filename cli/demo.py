@@ -11,6 +11,7 @@ import click
 
 from gen_eval.errors import UsageError
 
+from .options import device_option, offline_option
 from .outputs import writing
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ _SHOWN = 10
     show_default=True,
     help="Images in each set; the reference has twice as many.",
 )
-@click.option("--offline", is_flag=True, default=None, help="Never touch the network.")
-@click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one.")
+@offline_option
+@device_option
 def demo(out: Path, n: int, offline: bool | None, device: str | None) -> None:
     """Measure the FID of real digits, of the same under noise, and of three trained generators.
 

@@ -36,6 +36,8 @@ def _files_by_role(context: click.Context, option: click.Parameter, given: tuple
     return named
 
 
+device_option = click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one.")
+offline_option = click.option("--offline", is_flag=True, default=None, help="Never touch the network.")
 backend_option = click.option(
     "--backend",
     type=click.Choice(["torch", "onnxruntime", "openvino"]),
@@ -43,7 +45,7 @@ backend_option = click.option(
     show_default=True,
     help="What runs the Inception network; the features are the same. All but torch are for the CPU.",
 )
-_TERMS = (
+_NETWORK = (
     click.option(
         "--protocol",
         type=click.Choice(list(PROTOCOLS)),
@@ -65,16 +67,16 @@ _TERMS = (
         show_default=True,
         help="Arithmetic of the network; all but fp32 are faster, and compare with themselves alone.",
     ),
-    click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one."),
-    click.option("--offline", is_flag=True, default=None, help="Never touch the network."),
+    device_option,
 )
+_TERMS = (*_NETWORK, offline_option)
 _EXTRACTION = (
-    *_TERMS[:-1],
+    *_NETWORK,
     backend_option,
     click.option("--batch-size", type=click.IntRange(1), help="Images that go through the network together."),
     click.option("--workers", type=click.IntRange(0), help="Decoding threads; 0 decodes on the main thread."),
     click.option("--skip-corrupt", is_flag=True, help="Leave broken files out, and say how many."),
-    _TERMS[-1],
+    offline_option,
 )
 _FEATURES = (
     click.option(
@@ -182,7 +184,7 @@ def feature_options(command: Command) -> Command:
 
 
 def comparison_options(command: Command, *, labels: bool = True, reference: bool = True) -> Command:
-    """Those, and the options of every verb that measures one set, most against another.
+    """The options of :func:`extraction_options`, and those of every verb that measures one set, most against another.
 
     Args:
         command: the verb.

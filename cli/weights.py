@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .options import offline_option
+
 if TYPE_CHECKING:
     from gen_eval.fetch import Asset
 
@@ -42,8 +44,8 @@ def list_() -> None:
 @click.option(
     "--head", is_flag=True, help="Only files that hold the classifier head (for the Inception Score)."
 )
-@click.option("--offline", is_flag=True, help="Never use the network.")
-def fetch(name: str, head: bool, offline: bool) -> None:
+@offline_option
+def fetch(name: str, head: bool, offline: bool | None) -> None:
     """Fetch the weights of NAME, inception by default, if they are not on this machine yet."""
     from gen_eval import fetch as fetching
     from gen_eval.extractors.inception_weights import WEIGHTS_WITH_HEAD
@@ -52,7 +54,7 @@ def fetch(name: str, head: bool, offline: bool) -> None:
 
     asset = WEIGHTS_WITH_HEAD if head else _asset(name)
     with progress_bar() as progress:
-        path = fetching.fetch(asset, offline=offline or None, progress=progress)
+        path = fetching.fetch(asset, offline=offline, progress=progress)
     click.echo(f"{asset.name}  {path}")
 
 

@@ -9,6 +9,7 @@ import click
 from gen_eval.errors import UsageError
 
 from .likelihood import report
+from .options import device_option, offline_option
 from .zoo_sampling import SEED
 from .zoo_training import open_training_data
 
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     "--solver",
     help="Of densities along a differential equation, such as dopri5:1e-3 or rk4:20; by default the generator's own.",
 )
-@click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one.")
+@device_option
 @click.option("--skip-corrupt", is_flag=True, help="Leave image files that do not decode out.")
-@click.option("--offline", is_flag=True, default=None, help="Never touch the network.")
+@offline_option
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a generator and difference on standard output."
 )

@@ -12,6 +12,7 @@ import click
 
 from gen_eval.errors import UsageError
 
+from .options import device_option
 from .outputs import writing
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ _AT_ONCE = 1024  # samples that are drawn between two reports of progress
 @click.option(
     "--truncation", type=click.FloatRange(0), help="How far to go from the mode; all the way by default."
 )
-@click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one.")
+@device_option
 def sample(
     name: str,
     n: int,

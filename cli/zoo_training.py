@@ -14,7 +14,7 @@ import click
 
 from gen_eval.errors import UnknownName, UsageError
 
-from .options import parse_params, spell_value
+from .options import device_option, offline_option, parse_params, spell_value
 from .zoo_pictures import pixels_of, plane_of
 from .zoo_sampling import SEED
 
@@ -84,8 +84,8 @@ _INTERRUPTED = 130  # what a shell calls the end by Ctrl-C
     "-n", "--n", type=click.IntRange(1), help=f"Samples of a world to learn from; {_OF_A_WORLD:,} by default."
 )
 @click.option("--skip-corrupt", is_flag=True, help="Leave image files that do not decode out.")
-@click.option("--device", help="cpu, cuda or cuda:N; CUDA by default where there is one.")
-@click.option("--offline", is_flag=True, default=None, help="Never touch the network.")
+@device_option
+@offline_option
 def train(
     model: str,
     source: str,

@@ -79,7 +79,7 @@ def choose(summary: Summary, form: str, only: str | None = None) -> dict[tuple[S
     }
     chosen = foreign.choose(list(held.values()), only)
     named = {key: each for key, each in held.items() if each in chosen}
-    return {key: each for key, each in named.items() if terms.find_extractor(key[0], protocol)} or named
+    return {key: each for key, each in named.items() if terms.extractor_of(key[0], protocol)} or named
 
 
 def differences(keys: Collection[tuple[Spec, str]], form: str) -> list[str]:
@@ -95,7 +95,7 @@ def differences(keys: Collection[tuple[Spec, str]], form: str) -> list[str]:
     protocol = _protocol(form)
     found: dict[str, None] = {}
     for spec, tap in keys:
-        extractor = terms.find_extractor(spec, protocol)
+        extractor = terms.extractor_of(spec, protocol)
         if extractor is None:
             gaps = {"network": (spec.name, next(iter(protocol.preprocessing)))}
         else:

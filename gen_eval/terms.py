@@ -13,6 +13,14 @@ from gen_eval.spec import Spec
 WEIGHTS: Mapping[tuple[str, str], str] = dict.fromkeys(
     ((INCEPTION, "pool"), (INCEPTION, "spatial")), "26c97f1670bd222c"
 )
+# What protocols call the networks of features, by the name in their specs; but for VGG16, which no format that is
+# written is of.
+_EXTRACTORS: Mapping[str, str] = {
+    INCEPTION: "inception",
+    "dinov2": "dinov2",
+    "clip": "clip",
+    "pixels": "pixels",
+}
 
 
 def gaps(spec: Spec, tap: str, extractor: str, protocol: Protocol) -> dict[str, tuple[str, str]]:
@@ -35,6 +43,7 @@ def gaps(spec: Spec, tap: str, extractor: str, protocol: Protocol) -> dict[str, 
     return {term: (found, wanted) for term, (found, wanted) in terms.items() if found != wanted}
 
 
-def find_extractor(spec: Spec, protocol: Protocol) -> str | None:
+def extractor_of(spec: Spec, protocol: Protocol) -> str | None:
     """What a protocol calls the network of some features; ``None`` where its tool has no such network."""
-    return next((name for name in protocol.preprocessing if spec.name.startswith(name)), None)
+    name = _EXTRACTORS.get(spec.name)
+    return name if name in protocol.preprocessing else None

@@ -175,7 +175,10 @@ def torchmetrics(
     workers: int = 0,
     device: str = "cpu",
 ) -> PeerResult:
-    """FID by torchmetrics, which has no loader: Pillow's pixels in its stead. Mixed sizes need ``batch_size=1``."""
+    """FID by torchmetrics, which has no loader: Pillow's pixels in its stead, for any ``workers`` the same.
+
+    Mixed sizes need ``batch_size=1``.
+    """
     features = []
     with surroundings(weights, "torchmetrics.image.fid") as peer, torch.no_grad():
         metric = peer.FrechetInceptionDistance().to(device)

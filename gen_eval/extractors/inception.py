@@ -46,7 +46,7 @@ TAPS: Mapping[str, int] = {
 _HEAD_TAPS = ("logits", "logits_unbiased")
 
 # Pixels in [0, 255] become x * scale + shift.
-NORMALIZATIONS: Mapping[str, tuple[float, float]] = {
+PIXEL_MAPS: Mapping[str, tuple[float, float]] = {
     "(x-128)/128": (1 / 128, -1.0),  # TensorFlow's graph
     "x/127.5-1": (1 / 127.5, -1.0),  # pytorch-fid
 }
@@ -58,7 +58,7 @@ class Inception:
     Args:
         state: tensors as read by :func:`gen_eval.extractors.inception_weights.read_weights`.
         resize: name of the kernel that brings images to 299 pixels.
-        normalize: a key of :data:`NORMALIZATIONS`.
+        normalize: a key of :data:`PIXEL_MAPS`.
         device: where the network runs.
         precision: a name in :data:`gen_eval.precision.PRECISIONS`.
         backend: what runs the network, a name in :data:`gen_eval.extractors.backends.BACKENDS`. In fp32 it is no term
@@ -83,8 +83,8 @@ class Inception:
         precision: str = "fp32",
         backend: str = TORCH,
     ) -> None:
-        if normalize not in NORMALIZATIONS:
-            raise UnknownName("normalisation", normalize, NORMALIZATIONS)
+        if normalize not in PIXEL_MAPS:
+            raise UnknownName("normalisation", normalize, PIXEL_MAPS)
         self.device = torch.device(device)
         self._precision = settle_precision(precision, self.device)
         library = settle_backend(backend, self.device, precision)
@@ -133,7 +133,7 @@ class Inception:
             weights: a local file; by default the file is found in the cache or fetched.
             taps: the taps that will be asked for; they decide whether the classifier head is needed.
             resize: name of the kernel that brings images to 299 pixels.
-            normalize: a key of :data:`NORMALIZATIONS`.
+            normalize: a key of :data:`PIXEL_MAPS`.
             device: where the network runs.
             offline: never touch the network; by default as the environment says.
             progress: told how a download stands.
@@ -192,7 +192,7 @@ class Inception:
         """
         for tap in taps:
             self.spec(tap)
-        scale, shift = NORMALIZATIONS[self._normalize]
+        scale, shift = PIXEL_MAPS[self._normalize]
         with arithmetic(self._precision, self.device.type):
             x = (images.contiguous(memory_format=torch.channels_last) * scale).add_(shift)
             features = self._forward(x.to(self._dtype), taps)

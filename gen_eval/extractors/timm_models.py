@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,30 @@ from gen_eval.spec import Resize
 _FILE = "model.safetensors"
 _DINOV2, _DINOV2_SIZE = "vit_large_patch14_dinov2.lvd142m", 224
 _CLIP = "vit_large_patch14_clip_quickgelu_336.openai"
+
+
+def _leave(model: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What sets a network apart from the model of timm that it is made of.
+
+    Args:
+        title: what it is called in specs, in place of timm's name.
+        resize: in place of that of timm.
+        adapt: what is done to the model once it has its weights.
+        projected: whether ``pool`` is the output of the model, and no other tap is had.
+    """
+
+    title: str | None = None
+    resize: Resize | None = None
+    adapt: Callable[[Any], None] = _leave
+    projected: bool = False
+
+
+PLAIN = Variant()
 
 
 def find(name: str) -> Callable[..., Network]:
@@ -66,10 +91,7 @@ def load(
     offline: bool | None = None,
     progress: Progress = silent,
     precision: str = "fp32",
-    title: str | None = None,
-    default: Resize | None = None,
-    adapt: Callable[[Any], None] | None = None,
-    projected: bool = False,
+    variant: Variant = PLAIN,
 ) -> Network:
     """A model of timm, with taps pool (before the classifier) and, where it has a classifier, logits.
 
@@ -83,10 +105,7 @@ def load(
         offline: never touch the network; by default as the environment says.
         progress: not told: the hub's files come in one piece.
         precision: a name in :data:`gen_eval.precision.PRECISIONS`.
-        title: what it is called in specs, in place of timm's name.
-        default: the resize in place of that of timm.
-        adapt: what is done to the model once it has its weights.
-        projected: whether ``pool`` is the output of the model, and no other tap is had.
+        variant: what sets the network apart from timm's; nothing, by default.
 
     Raises:
         UsageError: if timm is not installed, or the model wants a preprocessing that is not to be had here.
@@ -94,21 +113,20 @@ def load(
         WeightsError: if the file is not this network.
     """
     own = own_resize(name)  # refuses before anything is fetched in vain, as the rest does here
-    to = settle_resize(resize, default or own)
+    to = settle_resize(resize, variant.resize or own)
     normalization = settle_normalize(normalize, own_normalize(name))
     settle_precision(precision, torch.device(device))
     model = build(name, read_tensors(_fetch(name, offline) if weights is None else Path(weights)))
-    if adapt is not None:
-        adapt(model)
+    variant.adapt(model)
     return wrap(
-        title or f"timm:{_full_name(model)}",
+        variant.title or f"timm:{_full_name(model)}",
         model,
         taps,
         resize=to,
         normalize=normalization,
         device=device,
         precision=precision,
-        projected=projected,
+        projected=variant.projected,
     )
 
 
@@ -117,8 +135,8 @@ def load_dinov2(**options: Any) -> Network:
 
     Oquab et al. 2023, arXiv:2304.07193; Stein et al. 2023, arXiv:2306.04675. Options as :func:`load`'s.
     """
-    default = Resize(_DINOV2_SIZE, "pil-bicubic-uint8")
-    return load(_DINOV2, title="dinov2", default=default, adapt=_to_dinov2_size, **options)
+    variant = Variant("dinov2", Resize(_DINOV2_SIZE, "pil-bicubic-uint8"), adapt=_to_dinov2_size)
+    return load(_DINOV2, variant=variant, **options)
 
 
 def load_clip(**options: Any) -> Network:
@@ -126,8 +144,8 @@ def load_clip(**options: Any) -> Network:
 
     Radford et al. 2021, arXiv:2103.00020; Jayasumana et al. 2024, arXiv:2401.09603. Options as :func:`load`'s.
     """
-    default = Resize(336, "pil-bicubic-uint8", "square")
-    return load(_CLIP, title="clip", default=default, projected=True, **options)
+    variant = Variant("clip", Resize(336, "pil-bicubic-uint8", "square"), projected=True)
+    return load(_CLIP, variant=variant, **options)
 
 
 def import_timm() -> Any:

@@ -54,7 +54,6 @@ def load(
     offline: bool | None = None,
     progress: Progress = silent,
     precision: str = "fp32",
-    default: Resize | None = None,
 ) -> Network:
     """A classifier of torchvision, with taps pool (what its last layer reads) and logits.
 
@@ -68,7 +67,6 @@ def load(
         offline: never touch the network; by default as the environment says.
         progress: not told: torchvision's files come in one piece.
         precision: a name in :data:`gen_eval.precision.PRECISIONS`.
-        default: the resize in place of that of torchvision.
 
     Raises:
         UnknownName: if a name is unknown.
@@ -80,7 +78,7 @@ def load(
     (size,), (scaled,) = transform.crop_size, transform.resize_size
     own = Resize(size, f"pil-{transform.interpolation.value}-uint8", "shorter", scaled)
     # What is refused is refused before anything is fetched in vain.
-    to = settle_resize(resize, default or own)
+    to = settle_resize(resize, own)
     normalization = settle_normalize(normalize, Normalize(tuple(transform.mean), tuple(transform.std)))
     settle_precision(precision, torch.device(device))
     builder, classes = name.partition(".")[0], len(published.meta["categories"])
@@ -102,12 +100,13 @@ def load(
     return extractor
 
 
-def load_vgg16(**options: Any) -> Network:
+def load_vgg16(*, resize: str | Resize | None = None, **options: Any) -> Network:
     """VGG16 behind TensorFlow's resize, pool is fc2 after ReLU: precision and recall of torch-fidelity.
 
     Options as :func:`load`'s.
     """
-    return load("vgg16.IMAGENET1K_V1", default=Resize(224, "tf1-bilinear"), **options)
+    to = settle_resize(resize, Resize(224, "tf1-bilinear"))
+    return load("vgg16.IMAGENET1K_V1", resize=to, **options)
 
 
 def _published(name: str) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,9 +17,22 @@ from gen_eval.metrics.rows import mean_of
 from gen_eval.metrics.score import Score
 from gen_eval.stats import Features
 
+# The sets that most metrics compare.
+BOTH = ("generated", "reference")
+# From an engine and the roles of its row to what the row computes.
+Adapter = Callable[[Callable[..., Score], Sequence[str]], Callable[..., Score]]
 
-def _at_least_two(role: str, dim: int, params: Mapping[str, Any]) -> int:
-    return 2
+
+def at_least(n: int) -> Callable[[str, int, Mapping[str, Any]], int]:
+    """A row's ``least_n`` where neither role nor dimension nor parameters matter."""
+    return partial(_always, n)
+
+
+def _always(n: int, role: str, dim: int, params: Mapping[str, Any]) -> int:
+    return n
+
+
+_TWO = at_least(2)
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,7 @@ class Metric:
         tap: the features it looks at, where none are named.
         by_rows: whether it is measured on feature rows, so that a set counts as many images as it has rows.
         whole: the roles of which every feature row is needed, not a bounded sample.
-        by_subset: whether a uniform subset of the reference's rows gives the same value, with a larger error.
+        by_subset: whether a uniform subset of the rows of any set gives the same value, with a larger error.
         by_class: the roles whose images need labels.
         least_n: from role, feature dimension and parameters to the fewest images that it can bear.
         version: raised whenever its numbers would move.
@@ -45,15 +60,26 @@ class Metric:
     compute: Callable[..., Score]
     better: Mapping[str, str]
     cite: str
-    roles: tuple[str, ...] = ("generated", "reference")
+    roles: tuple[str, ...] = BOTH
     params: Mapping[str, Any] = field(default_factory=dict)
     tap: str = "pool"
     by_rows: bool = False
     whole: tuple[str, ...] = ()
     by_subset: bool = False
     by_class: tuple[str, ...] = ()
-    least_n: Callable[[str, int, Mapping[str, Any]], int] = _at_least_two
+    least_n: Callable[[str, int, Mapping[str, Any]], int] = _TWO
     version: int = 1
+
+
+def parameters(*functions: Callable[..., Any]) -> dict[str, Any]:
+    """What functions take by keyword alone, and its defaults: such are the parameters of a metric.
+
+    >>> from gen_eval.metrics.diversity.vendi import vendi
+    >>> parameters(vendi)
+    {'q': 1.0, 'kernel': 'linear', 'bandwidth': 'median'}
+    """
+    found = [each for function in functions for each in inspect.signature(function).parameters.values()]
+    return {each.name: each.default for each in found if each.kind is each.KEYWORD_ONLY}
 
 
 # A subset of fewer rows than this tells no variance worth printing.
@@ -67,16 +93,16 @@ def _gaussian(features: Features, ddof: int) -> Gaussian:
     return Gaussian(features.n, features.moments.mean, features.cov(ddof), rows, ddof)
 
 
-def on_gaussians(engine: Callable[..., Score]) -> Callable[..., Score]:
-    """An engine that takes the two fitted Gaussians."""
+def on_gaussians(engine: Callable[..., Score], roles: Sequence[str]) -> Callable[..., Score]:
+    """An engine that takes the Gaussian fitted to the features of each role."""
 
-    def compute(features: Mapping[str, Features], *, ddof: int, **params: Any) -> Score:
-        return engine(*(_gaussian(features[role], ddof) for role in ("generated", "reference")), **params)
+    def compute(features: Mapping[str, Features], *, ddof: int = 1, **params: Any) -> Score:
+        return engine(*(_gaussian(features[role], ddof) for role in roles), **params)
 
     return compute
 
 
-def on_rows(engine: Callable[..., Score], *roles: str) -> Callable[..., Score]:
+def on_rows(engine: Callable[..., Score], roles: Sequence[str]) -> Callable[..., Score]:
     """An engine that takes the feature rows of each role, in the order of the images."""
 
     def compute(features: Mapping[str, Features], **params: Any) -> Score:
@@ -95,11 +121,11 @@ def _by_class(features: Features, ddof: int) -> Gaussians:
     return Gaussians(classes.sizes, lambda name: _gaussian(classes[name], ddof))
 
 
-def on_classes(engine: Callable[..., Score]) -> Callable[..., Score]:
-    """An engine that takes the Gaussians of each class, by name."""
+def on_classes(engine: Callable[..., Score], roles: Sequence[str]) -> Callable[..., Score]:
+    """An engine that takes the Gaussians of each class of each role, by name."""
 
-    def compute(features: Mapping[str, Features], *, ddof: int, **params: Any) -> Score:
-        return engine(*(_by_class(features[role], ddof) for role in ("generated", "reference")), **params)
+    def compute(features: Mapping[str, Features], *, ddof: int = 1, **params: Any) -> Score:
+        return engine(*(_by_class(features[role], ddof) for role in roles), **params)
 
     return compute
 
@@ -112,17 +138,18 @@ def _mode(name: str, rows: Tensor) -> tuple[Tensor, Tensor]:
     return centre, ((rows - centre).square_().sum() / (len(rows) - 1)).sqrt()
 
 
-def on_modes(engine: Callable[..., Score]) -> Callable[..., Score]:
-    """An engine that takes the generated rows, and the centre, scale and frequency of each class of the reference.
+def on_modes(engine: Callable[..., Score], roles: Sequence[str]) -> Callable[..., Score]:
+    """An engine that takes the rows of the first role, and the centre, scale and frequency of each class of the second.
 
     The scale of a class is the root of the mean squared distance of its rows to their mean.
     """
+    judged, known = roles
 
     def compute(features: Mapping[str, Features], **params: Any) -> Score:
-        modes = features["reference"].by_class()
+        modes = features[known].by_class()
         found = [_mode(name, modes.rows(name)) for name in modes]
         centres, scales = (torch.stack(each) for each in zip(*found, strict=True))
         weights = centres.new_tensor(list(modes.sizes.values()))
-        return engine(_rows(features["generated"]), centres, scales, weights=weights, **params)
+        return engine(_rows(features[judged]), centres, scales, weights, **params)
 
     return compute

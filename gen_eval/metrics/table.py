@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from gen_eval.metrics.divergence.ratio import density_ratio, jensen_shannon
@@ -21,7 +22,17 @@ from gen_eval.metrics.memorization.authenticity import authenticity
 from gen_eval.metrics.memorization.data_copying import data_copying
 from gen_eval.metrics.memorization.duplicates import duplicates
 from gen_eval.metrics.memorization.fld import fld
-from gen_eval.metrics.metric import Metric, on_classes, on_gaussians, on_modes, on_rows
+from gen_eval.metrics.metric import (
+    BOTH,
+    Adapter,
+    Metric,
+    at_least,
+    on_classes,
+    on_gaussians,
+    on_modes,
+    on_rows,
+    parameters,
+)
 from gen_eval.metrics.neighbors.manifold import density_coverage, prdc, precision_recall, rarity, realism
 from gen_eval.metrics.networks import least_rows
 from gen_eval.metrics.score import Score
@@ -32,151 +43,130 @@ from gen_eval.metrics.two_sample.c2st import c2st
 from gen_eval.metrics.two_sample.moments import mean_test, variance_test
 from gen_eval.metrics.two_sample.nearest_neighbor import nearest_neighbor_test
 
-_BOTH = ("generated", "reference")
-_ALL = (*_BOTH, "heldout")
-_FRECHET = {"ddof": 1, "mean_dtype": "float64"}
-_MMD = {
-    "kernel": "rbf",
-    "bandwidth": "median",
-    "estimator": "unbiased",
-    "scale": 1.0,
-    "normalize": False,
-    "permutations": 0,
-    "alpha": 0.05,
-    "seed": 2020,
-}
-_GRETTON = "Gretton et al. 2012, JMLR 13:723"
 
+def _row(
+    name: str,
+    engine: Callable[..., Score],
+    better: Mapping[str, str],
+    cite: str,
+    *,
+    on: Adapter = on_rows,
+    roles: tuple[str, ...] = BOTH,
+    params: Mapping[str, Any] = MappingProxyType({}),
+    without: Collection[str] = (),
+    **others: Any,
+) -> Metric:
+    """A row of the table.
 
-def _mmd_row(name: str, cite: str, **params: Any) -> Metric:
-    """A kernel two-sample row: they differ in their parameters alone."""
+    Args:
+        name: what it is called.
+        engine: whose parameters are those of the row, with their defaults.
+        better: as :class:`Metric` has it.
+        cite: the paper.
+        on: how the engine takes the features of each role.
+        roles: the sets it compares.
+        params: those whose defaults are others than the engine's.
+        without: parameters of the engine that are none of the row's.
+        others: further fields of :class:`Metric`.
+    """
+    compute = on(engine, roles)
+    defaults = {key: value for key, value in parameters(compute, engine).items() if key not in without}
     return Metric(
         name,
-        on_rows(mmd, *_BOTH),
+        compute,
+        better,
+        cite,
+        roles=roles,
+        params={**defaults, **params},
+        by_rows=on in (on_rows, on_modes),
+        **others,
+    )
+
+
+def _mmd_row(name: str, cite: str, *, kernel: str = "rbf", **params: Any) -> Metric:
+    """A kernel two-sample row: they differ in their parameters alone."""
+    return _row(
+        name,
+        mmd,
         {"mmd2": "lower"},
         cite,
-        params={**_MMD, **params},
-        by_rows=True,
-        least_n=lambda role, dim, params: 4,
+        params={"kernel": kernel, **params},
+        without=() if kernel == "rbf" else ("frequencies",),  # whose waves make no other kernel
+        least_n=at_least(4),
     )
 
 
-def _test_row(
-    name: str, engine: Callable[..., Score], better: Mapping[str, str], cite: str, **params: Any
-) -> Metric:
-    """A row of a two-sample test: it has a level, and a p-value."""
-    return Metric(
-        name,
-        on_rows(engine, *_BOTH),
-        better,
-        cite,
-        params={**params, "alpha": 0.05, "seed": 2020},
-        by_rows=True,
-        least_n=lambda role, dim, params: 4,
-    )
+def _more_than_k(role: str, dim: int, params: Mapping[str, Any]) -> int:
+    return int(params["k"]) + 1
 
 
-def _learned_row(
-    name: str, engine: Callable[..., Score], better: tuple[str, ...], cite: str, **params: Any
-) -> Metric:
-    """A row of bounds by networks, of sets with some images for each fold."""
-    return Metric(
-        name,
-        on_rows(engine, *_BOTH),
-        dict.fromkeys(better, "lower"),
-        cite,
-        params={**params, "folds": 5, "steps": 1500, "width": 64, "seed": 2020},
-        by_rows=True,
-        least_n=lambda role, dim, params: least_rows(params["folds"]),
-    )
+def _some_a_fold(role: str, dim: int, params: Mapping[str, Any]) -> int:
+    return least_rows(params["folds"])
 
 
-def _balls_row(engine: Callable[..., Score], better: Mapping[str, str], cite: str, **params: Any) -> Metric:
-    """A row of the k-NN manifolds, of sets with more images than k."""
-    return Metric(
-        engine.__name__.replace("_", "-"),
-        on_rows(engine, *_BOTH),
-        better,
-        cite,
-        params={**params, "engine": "auto"},
-        by_rows=True,
-        least_n=lambda role, dim, params: int(params["k"]) + 1,
-    )
-
-
+_ALL = (*BOTH, "heldout")
+_GRETTON = "Gretton et al. 2012, JMLR 13:723"
 _LOPEZ_PAZ = "Lopez-Paz and Oquab 2017, arXiv:1610.06545"
 _GOODFELLOW = "Goodfellow et al. 2014, arXiv:1406.2661"
 _KYNKAANNIEMI = "Kynkäänniemi et al. 2019, arXiv:1904.06991"
 _NAEEM = "Naeem et al. 2020, arXiv:2002.09797"
-_SAMPLE = {"sample": None, "seed": 2020}
 _PRECISION_RECALL = {"precision": "higher", "recall": "higher"}
 _DENSITY_COVERAGE = {"density": "higher", "coverage": "higher"}
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric(
+        _row(
             "frechet",
-            on_gaussians(frechet),
+            frechet,
             {"frechet": "lower"},
             "Heusel et al. 2017, arXiv:1706.08500",
-            params={**_FRECHET, "method": "auto"},
+            on=on_gaussians,
         ),
-        Metric(
+        _row(
             "frechet-inf",
-            on_gaussians(frechet_infinity),
+            frechet_infinity,
             {"frechet_inf": "lower"},
             "Chong and Forsyth 2020, arXiv:1911.07023",
-            params={**_FRECHET, "points": 15, "smallest": 5000},
+            on=on_gaussians,
             whole=("generated",),
             least_n=lambda role, dim, params: 2 * dim + 2 if role == "generated" else 2,
         ),
-        Metric(
+        _row(
             "frechet-classes",
-            on_classes(frechet_classes),
+            frechet_classes,
             {"frechet_classes": "lower"},
             "Miyato and Koyama 2018, arXiv:1802.05637",
-            params=_FRECHET,
-            whole=_BOTH,
-            by_class=_BOTH,
+            on=on_classes,
+            whole=BOTH,
+            by_class=BOTH,
         ),
-        Metric(
+        _row(
             "mifid",
-            on_gaussians(mifid),
+            mifid,
             {"mifid": "lower"},
             "Bai et al. 2021, arXiv:2106.03062",
-            params={**_FRECHET, "threshold": 0.1},
-            whole=_BOTH,
+            on=on_gaussians,
+            whole=BOTH,
         ),
-        Metric(
+        _row(
             "inception-score",
-            on_rows(inception_score, "generated"),
+            inception_score,
             {"inception_score": "higher"},
             "Salimans et al. 2016, arXiv:1606.03498",
             roles=("generated",),
-            params={"splits": 10, "split_size": None, "shuffle": True, "seed": 2020},
             tap="logits",
-            by_rows=True,
             least_n=lambda role, dim, params: 2 * params["splits"],
         ),
-        Metric(
+        _row(
             "kid",
-            on_rows(kid, *_BOTH),
+            kid,
             {"kid": "lower"},
             "Bińkowski et al. 2018, arXiv:1801.01401",
-            params={
-                "subsets": 100,
-                "subset_size": 1000,
-                "degree": 3,
-                "gamma": None,
-                "coef0": 1.0,
-                "seed": 2020,
-            },
-            by_rows=True,
             by_subset=True,
-            least_n=lambda role, dim, params: 4,
+            least_n=at_least(4),
         ),
-        _mmd_row("mmd", _GRETTON, frequencies=None),
+        _mmd_row("mmd", _GRETTON),
         _mmd_row("mmd-polynomial", "Bińkowski et al. 2018, arXiv:1801.01401", kernel="polynomial"),
         _mmd_row("mmd-laplace", _GRETTON, kernel="laplace"),
         _mmd_row(
@@ -187,205 +177,167 @@ METRICS: dict[str, Metric] = {
         _mmd_row(
             "cmmd",
             "Jayasumana et al. 2024, arXiv:2401.09603",
-            frequencies=None,
             bandwidth=10.0,
             estimator="biased",
             scale=1000.0,
             normalize=True,
         ),
-        _balls_row(
-            precision_recall,
-            _PRECISION_RECALL,
-            _KYNKAANNIEMI,
-            k=3,
-            inclusive=True,
-            feature_dtype="float32",
-            **_SAMPLE,
+        _row("precision-recall", precision_recall, _PRECISION_RECALL, _KYNKAANNIEMI, least_n=_more_than_k),
+        _row("density-coverage", density_coverage, _DENSITY_COVERAGE, _NAEEM, least_n=_more_than_k),
+        _row("prdc", prdc, {**_PRECISION_RECALL, **_DENSITY_COVERAGE}, _NAEEM, least_n=_more_than_k),
+        _row("realism", realism, {"realism": "higher"}, _KYNKAANNIEMI, least_n=_more_than_k),
+        _row(
+            "rarity", rarity, {"rarity": "higher"}, "Han et al. 2022, arXiv:2206.08549", least_n=_more_than_k
         ),
-        _balls_row(
-            density_coverage,
-            _DENSITY_COVERAGE,
-            _NAEEM,
-            k=5,
-            inclusive=False,
-            feature_dtype="float32",
-            **_SAMPLE,
-        ),
-        _balls_row(
-            prdc,
-            {**_PRECISION_RECALL, **_DENSITY_COVERAGE},
-            _NAEEM,
-            k=5,
-            inclusive=False,
-            feature_dtype="float32",
-            **_SAMPLE,
-        ),
-        _balls_row(realism, {"realism": "higher"}, _KYNKAANNIEMI, k=3),
-        _balls_row(rarity, {"rarity": "higher"}, "Han et al. 2022, arXiv:2206.08549", k=3, inclusive=True),
-        Metric(
+        _row(
             "authenticity",
-            on_rows(authenticity, *_BOTH),
+            authenticity,
             {"authenticity": "higher"},
             "Alaa et al. 2022, arXiv:2102.08921",
-            by_rows=True,
         ),
-        Metric(
+        _row(
             "data-copying",
-            on_rows(data_copying, *_ALL),
+            data_copying,
             {"c_t": "near 0"},
             "Meehan, Chaudhuri and Dasgupta 2020, arXiv:2004.05675",
             roles=_ALL,
-            params={"components": 64, "cells": 3, "least": 20, "seed": 2020},
-            by_rows=True,
             least_n=lambda role, dim, params: (
                 int(params["least"]) + 1 if role == "generated" else max(2, int(params["cells"]))
             ),
         ),
-        Metric(
+        _row(
             "fld",
-            on_rows(fld, *_ALL),
+            fld,
             {"fld": "lower"},
             "Jiralerspong et al. 2023, arXiv:2302.04440",
             roles=_ALL,
-            params={"components": 10_000, "seed": 2020},
-            by_rows=True,
-            least_n=lambda role, dim, params: 4,
+            least_n=at_least(4),
         ),
-        Metric(
+        _row(
             "duplicates",
-            on_rows(duplicates, *_BOTH),
+            duplicates,
             dict.fromkeys(("near_copies", "exact_copies", "near_repeats", "exact_repeats"), "lower"),
             "Alaa et al. 2022, arXiv:2102.08921; copies by the same distances",
-            params={"threshold": 0.5},
-            by_rows=True,
         ),
-        _test_row(
+        _row(
             "c2st",
             c2st,
             {"auc": "near 0.5", "accuracy": "near 0.5"},
             _LOPEZ_PAZ,
-            classifier="logistic",
-            folds=5,
-            penalty=None,
-            permutations=200,
+            without=("k",),
+            least_n=at_least(4),
         ),
-        _test_row(
+        _row(
             "c2st-knn",
             c2st,
             {"auc": "near 0.5", "accuracy": "near 0.5"},
             _LOPEZ_PAZ,
-            classifier="knn",
-            folds=5,
-            k=None,
-            permutations=200,
+            params={"classifier": "knn"},
+            without=("penalty",),
+            least_n=at_least(4),
         ),
-        _test_row(
+        _row(
             "nearest-neighbor-test",
             nearest_neighbor_test,
             {"accuracy": "near 0.5"},
             "Xu et al. 2018, arXiv:1806.07755",
-            permutations=999,
+            least_n=at_least(4),
         ),
-        _test_row(
+        _row(
             "mean-test",
             mean_test,
             {"mean_difference": "lower"},
             "Westfall and Young 1993, Resampling-Based Multiple Testing",
-            permutations=999,
+            least_n=at_least(4),
         ),
-        _test_row(
+        _row(
             "variance-test",
             variance_test,
             {"variance_difference": "lower"},
             "Westfall and Young 1993, Resampling-Based Multiple Testing",
-            permutations=999,
+            least_n=at_least(4),
         ),
-        Metric(
+        _row(
             "wasserstein",
-            on_rows(wasserstein, *_BOTH),
+            wasserstein,
             {"wasserstein": "lower", "debiased": "lower"},
             "del Barrio and Loubes 2019, arXiv:1705.01299",
-            params={"p": 1.0, "seed": 2020},
-            by_rows=True,
-            least_n=lambda role, dim, params: 8,
+            least_n=at_least(8),
         ),
-        Metric(
+        _row(
             "sliced-wasserstein",
-            on_rows(sliced_wasserstein, *_BOTH),
+            sliced_wasserstein,
             {"sliced_wasserstein": "lower"},
             "Bonneel et al. 2015, JMIV 51:22",
-            params={"p": 1.0, "projections": 1000, "seed": 2020},
-            by_rows=True,
-            least_n=lambda role, dim, params: 4,
+            least_n=at_least(4),
         ),
-        _learned_row(
+        _row(
             "wasserstein-critic",
             kantorovich_rubinstein,
-            ("bound",),
+            {"bound": "lower"},
             "Arjovsky et al. 2017, arXiv:1701.07875; Miyato et al. 2018, arXiv:1802.05957",
-            constraint="spectral-norm",
-            penalty=10.0,
-            clip=0.01,
+            least_n=_some_a_fold,
         ),
-        _learned_row(
+        _row(
             "f-divergence",
             f_divergence,
-            ("f_divergence",),
+            {"f_divergence": "lower"},
             "Nowozin et al. 2016, arXiv:1606.00709",
-            divergence="js",
+            least_n=_some_a_fold,
         ),
-        _learned_row("jensen-shannon", jensen_shannon, ("jensen_shannon", "recalibrated"), _GOODFELLOW),
-        _learned_row(
+        _row(
+            "jensen-shannon",
+            jensen_shannon,
+            {"jensen_shannon": "lower", "recalibrated": "lower"},
+            _GOODFELLOW,
+            least_n=_some_a_fold,
+        ),
+        _row(
             "density-ratio",
             density_ratio,
-            ("js", "kl", "reverse_kl", "pearson", "squared_hellinger", "total_variation"),
+            dict.fromkeys(
+                ("js", "kl", "reverse_kl", "pearson", "squared_hellinger", "total_variation"), "lower"
+            ),
             _GOODFELLOW,
+            least_n=_some_a_fold,
         ),
-        Metric(
+        _row(
             "vendi",
-            on_rows(vendi, "generated"),
+            vendi,
             {"vendi": "higher"},
             "Friedman and Dieng 2023, arXiv:2210.02410",
             roles=("generated",),
-            params={"q": 1.0, "kernel": "linear", "bandwidth": "median"},
-            by_rows=True,
         ),
-        Metric(
+        _row(
             "pairwise-distance",
-            on_rows(pairwise_distance, "generated"),
+            pairwise_distance,
             {"pairwise_distance": "higher"},
             "Hoeffding 1948, Ann. Math. Stat. 19:293",
             roles=("generated",),
-            params={"squared": False},
-            by_rows=True,
-            least_n=lambda role, dim, params: 4,
+            least_n=at_least(4),
         ),
-        Metric(
+        _row(
             "class-entropy",
-            on_rows(class_entropy, "generated"),
+            class_entropy,
             {"class_entropy": "higher", "effective_classes": "higher"},
             "Miller 1955, Note on the bias of information estimates",
             roles=("generated",),
             tap="logits",
-            by_rows=True,
         ),
-        Metric(
+        _row(
             "class-balance",
-            on_rows(class_balance, *_BOTH),
+            class_balance,
             {"class_kl": "lower"},
             "Pearson 1900, Phil. Mag. 50:157",
-            params={"permutations": 999, "seed": 2020},
             tap="logits",
-            by_rows=True,
         ),
-        Metric(
+        _row(
             "mode-coverage",
-            on_modes(mode_coverage),
+            mode_coverage,
             {"modes_covered": "higher", "high_quality": "higher", "mode_kl": "lower"},
             "Srivastava et al. 2017, arXiv:1705.07761",
-            params={"reach": 2.0},
+            on=on_modes,
             whole=("reference",),
-            by_rows=True,
             by_class=("reference",),
         ),
     )

@@ -63,7 +63,7 @@ def _modes() -> Sequence[float]:
     """Of dropped and of invented modes precision and recall; of the dropped, modes covered."""
     whole = Mixture.ring(radius=10.0, sd=0.3)
     few = KeepModes(whole, range(5))
-    covered = mode_coverage(few.sample(_N, seed=0), whole.means, torch.full((8,), 0.3).double())
+    covered = mode_coverage(few.sample(_N, seed=0), whole.means, torch.full((8,), 0.3).double(), reach=3.0)
     return [
         *_precision_recall(few, whole),
         *_precision_recall(whole, few),

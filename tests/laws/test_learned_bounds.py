@@ -161,7 +161,9 @@ def test_a_gradient_penalty_of_gaussians_is_biased_a_little_more_than_the_formul
 def test_a_gradient_penalty_is_biased_as_the_formula_says(penalty, formula):
     """W1 (1 + W1 / (2 penalty)), for a translation."""
     truth = SHIFT + EXCESS * SHIFT**2 / (2 * penalty)
-    score = kantorovich_rubinstein(*shifted(8000), penalty=penalty, folds=3, steps=500)
+    score = kantorovich_rubinstein(
+        *shifted(8000), constraint="gradient-penalty", penalty=penalty, folds=3, steps=500
+    )
     assert truth == pytest.approx(formula, rel=0.02)
     assert score.values["raw"] == pytest.approx(truth, rel=0.012)
     assert score.values["corrected"] == pytest.approx(SHIFT, rel=0.02)

@@ -242,9 +242,8 @@ def modes(rng, n, shares):
     angles = 2 * math.pi * np.arange(len(shares)) / len(shares)
     centres = 4 * np.stack([np.cos(angles), np.sin(angles)], 1)
     rows = centres[kinds] + 0.3 * rng.standard_normal((n, 2)) * np.where(rng.random((n, 1)) < 0.8, 1, 4)
-    return mode_coverage(
-        *(torch.from_numpy(part) for part in (rows, centres)), torch.full((len(shares),), 0.3).double()
-    )
+    scales = torch.full((len(shares),), 0.3).double()
+    return mode_coverage(torch.from_numpy(rows), torch.from_numpy(centres), scales, reach=3.0)
 
 
 @pytest.mark.parametrize("shares", sorted(SHARES))

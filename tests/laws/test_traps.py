@@ -34,7 +34,7 @@ def scores(generated, reference):
 
 def modes(generated):
     return mode_coverage(
-        as32(generated), torch.from_numpy(RING), torch.full((8,), SIGMA, dtype=torch.float64)
+        as32(generated), torch.from_numpy(RING), torch.full((8,), SIGMA, dtype=torch.float64), reach=3.0
     ).values
 
 

@@ -49,7 +49,8 @@ def distance(generated, reference, n=5000):
 def test_a_world_counts_its_modes_as_the_metric_does(kept):
     ring = Mixture.ring()
     rows = KeepModes(ring, range(kept)).sample(N, seed=0)
-    counted = mode_coverage(rows, ring.means, torch.full((8,), 0.1, dtype=torch.float64)).values
+    scales = torch.full((8,), 0.1, dtype=torch.float64)
+    counted = mode_coverage(rows, ring.means, scales, reach=3.0).values
     own = ring.modes_covered(rows)
     assert own.covered == counted["modes_covered"] == kept
     assert own.high_quality == pytest.approx(counted["high_quality"], abs=1e-12)

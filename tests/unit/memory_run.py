@@ -16,7 +16,7 @@ import torch
 
 from gen_eval import compact, sealed
 from gen_eval.extractors.vectors import Identity
-from gen_eval.metrics.metric import on_classes
+from gen_eval.metrics.metric import BOTH, on_classes
 from gen_eval.metrics.rows import mean_of, of_each
 from gen_eval.metrics.transport.sliced import sliced_wasserstein
 from gen_eval.metrics.two_sample.pool import Pool
@@ -115,7 +115,7 @@ def test_classes_are_looked_at_one_by_one(rows):
     def engine(*sides):
         return [float(side[name].cov.trace()) for side in sides for name in side]
 
-    compute = on_classes(engine)
+    compute = on_classes(engine, BOTH)
     assert extra(lambda: compute({"generated": features, "reference": features}, ddof=1)) < 2
     assert isinstance(next(iter(features.by_class().values())), Features)
 

@@ -6,13 +6,15 @@ import dataclasses
 
 import pytest
 
+from gen_eval import exporting
 from gen_eval.errors import FetchError
+from gen_eval.extractors import Custom
 from gen_eval.extractors.inception_weights import WEIGHTS as INCEPTION
 from gen_eval.extractors.inception_weights import fingerprint, read_weights
 from gen_eval.fetch import fetch
 from gen_eval.protocols import PROTOCOLS
 from gen_eval.spec import Resize, Spec
-from gen_eval.terms import WEIGHTS, find_extractor, gaps
+from gen_eval.terms import WEIGHTS, extractor_of, gaps
 
 NAME = "inception-2015-12-05"
 PYTORCH_FID = Spec(NAME, WEIGHTS[NAME, "pool"], Resize(299, "torch-bilinear"), "x/127.5-1")
@@ -33,11 +35,22 @@ def test_each_term_that_differs_is_found(change, gap):
     assert gaps(spec, "pool", "inception", PROTOCOLS["pytorch-fid"]) == gap
 
 
-def test_a_network_is_found_by_how_its_name_begins():
-    assert find_extractor(PYTORCH_FID, PROTOCOLS["pytorch-fid"]) == "inception"
+def test_a_network_is_found_by_its_whole_name():
+    assert extractor_of(PYTORCH_FID, PROTOCOLS["pytorch-fid"]) == "inception"
     dinov2 = dataclasses.replace(PYTORCH_FID, name="dinov2")
-    assert find_extractor(dinov2, PROTOCOLS["edm2"]) == "dinov2"
-    assert find_extractor(dinov2, PROTOCOLS["pytorch-fid"]) is None
+    assert extractor_of(dinov2, PROTOCOLS["edm2"]) == "dinov2"
+    assert extractor_of(dinov2, PROTOCOLS["pytorch-fid"]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol"),
+    [("inceptionv3-imagenet", "pytorch-fid"), ("inception", "pytorch-fid"), ("clipped-mine", "cmmd")],
+)
+def test_a_network_of_somebodys_whose_name_begins_alike_is_another(name, protocol):
+    custom = Custom(lambda images: images.mean((2, 3)), size=299, name=name, version="1")
+    assert extractor_of(custom.spec("pool"), PROTOCOLS[protocol]) is None
+    gap = exporting.differences([(custom.spec("pool"), "pool")], "pytorch-fid")
+    assert gap == [f"network: {name} against inception"]
 
 
 @pytest.mark.network

@@ -24,9 +24,9 @@ def mode_coverage(
     generated: Tensor,
     centres: Tensor,
     scales: Tensor,
-    *,
     weights: Tensor | None = None,
-    reach: float = 3.0,
+    *,
+    reach: float = 2.0,
 ) -> Score:
     """The number of modes that are hit, and how evenly.
 
@@ -43,14 +43,13 @@ def mode_coverage(
     Args:
         generated: ``[n, d]`` rows.
         centres: ``[k, d]``.
-        scales: ``[k]``, the unit of distance of each mode, such as the standard deviation of a round Gaussian in the
-            plane. In many dimensions all rows of a mode are far from its centre in units of that; the root of the mean
-            squared distance will do.
+        scales: ``[k]``, the unit of distance of each mode: the root of the mean squared distance of its rows to their
+            centre, or, in the plane, the standard deviation of a round Gaussian. In many dimensions all rows are far
+            from the centre in units of the latter.
         weights: ``[k]``, how often each mode should be hit, of any sum; equally often if not given.
-        reach: in units of the scale. Within 3, by default, are 99 % of a round Gaussian in the plane whose standard
-            deviation is the scale. The row ``mode-coverage`` of the table gives the root mean squared distance of
-            each class as the scale, whatever the number of dimensions, and 2 as the reach: by Chebyshev, three
-            quarters of a class or more.
+        reach: in units of the scale. Within 2 root mean squared distances are three quarters of the rows or more, by
+            Chebyshev, whatever the number of dimensions. VEEGAN counts within 3 standard deviations, which hold 99 %
+            of a round Gaussian in the plane.
 
     Returns:
         ``modes_covered`` of k; ``high_quality``, the share of rows within reach; of the histogram of all rows over

@@ -26,7 +26,7 @@ _BLOCK = 1024
 
 
 def mifid(
-    generated: Gaussian, reference: Gaussian, *, threshold: float = 0.1, mean_dtype: str = "float64"
+    generated: Gaussian, reference: Gaussian, *, mean_dtype: str = "float64", threshold: float = 0.1
 ) -> Score:
     """The Fréchet distance over the memorization distance, if the latter is below a threshold.
 
@@ -41,8 +41,8 @@ def mifid(
     Args:
         generated: moments and all rows of the generated features.
         reference: moments and all rows of the features of the training images.
-        threshold: memorization distance from which on it does not matter, in (0, 1].
         mean_dtype: as in :func:`gen_eval.metrics.frechet.frechet.frechet`.
+        threshold: memorization distance from which on it does not matter, in (0, 1].
 
     Returns:
         ``mifid``, and the two distances it is made of as ``frechet`` and ``memorization_distance``; of each

@@ -70,8 +70,8 @@ def kid(
     size = min(subset_size, n, m)
     kernel = polynomial(dim, degree=degree, gamma=gamma, coef0=coef0)
     draws = _draws(n, m, size, subsets, seed)
-    run = _all_at_once if _share(n, m, size, subsets, dim) else _one_by_one
-    estimates, full, variances = run(Gram(kernel, x, y), n, m, draws)
+    gram, share = Gram(kernel, x, y), _share(n, m, size, subsets, dim)
+    estimates, full, variances = _all_at_once(gram, n, m, draws) if share else _one_by_one(gram, draws)
     of_all, of_subset = variances.of_estimate(n, m), variances.of_estimate(size, size)
     values = {"kid": float(estimates.mean()), "std": float(estimates.std(correction=0))}
     errors = {"kid": math.sqrt(of_all + max(of_subset - of_all, 0) / subsets)}
@@ -123,7 +123,7 @@ def _all_at_once(gram: Gram, n: int, m: int, draws: list[tuple[Tensor, Tensor]])
     return _Estimates(unbiased((xx, xy, yy), size, size), unbiased(sums.totals, n, m), Variances.of(sums))
 
 
-def _one_by_one(gram: Gram, n: int, m: int, draws: list[tuple[Tensor, Tensor]]) -> _Estimates:
+def _one_by_one(gram: Gram, draws: list[tuple[Tensor, Tensor]]) -> _Estimates:
     each = list(linalg.in_parallel(lambda subset: gram.sums(subset=subset), draws, gram.device))
     size = len(draws[0][0])
     estimates = [unbiased(sums.totals, size, size) for sums in each]

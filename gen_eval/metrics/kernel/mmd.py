@@ -43,8 +43,8 @@ def mmd(
     normalize: bool = False,
     permutations: int = 0,
     alpha: float = 0.05,
-    frequencies: int | None = None,
     seed: int = 2020,
+    frequencies: int | None = None,
 ) -> Score:
     """The squared MMD with its standard error and, if asked for, the p-value and power of a permutation test.
 
@@ -68,8 +68,8 @@ def mmd(
         normalize: whether rows are first scaled to unit length.
         permutations: number of random divisions of the pooled rows that the value is compared with.
         alpha: level for ``power`` and ``detectable``.
-        frequencies: how many random waves the kernel ``rbf`` is made of, 30 or more; ``None`` for the kernel itself.
         seed: of the divisions and the waves.
+        frequencies: how many random waves the kernel ``rbf`` is made of, 30 or more; ``None`` for the kernel itself.
 
     Returns:
         ``mmd2``, and where they apply the ``p_value``, which is exact for any number of permutations, ``power`` and

@@ -48,7 +48,7 @@ def data_copying(
     the nearest training image of the cell are compared by the Mann-Whitney U; its z-score counts by the share of
     held-out images in the cell. Ties count by half, and make the standard deviation smaller (Lehmann 1975, section
     1.4). Below 0 the generated images are nearer to the training set than held-out ones: the generator copies.
-    Above 0 they are farther: it underfits. Best is 0, and ``higher`` is better only as far as copies go.
+    Above 0 they are farther: it underfits. Best is 0.
 
     Where generated and held-out images are draws of one distribution C_T is normal with mean 0. Its variance is not
     1 but the sum of the squared shares of the cells, from 1 / cells to 1: the p-value counts that. C_T grows with

@@ -58,7 +58,7 @@ class Mixture:
         that rows far from all centres do not widen them (Jiralerspong et al. 2023, section 3.1). The steps are those
         of the published code for up to 10,000 rows, which it takes in one batch; it draws batches of more.
 
-        Memory is that of the distances, up to 1 GiB; beyond that they are computed anew in each step.
+        Memory is that of the distances, up to 2 GiB; beyond that they are computed anew in each step.
 
         Args:
             centres: ``[m, d]``.

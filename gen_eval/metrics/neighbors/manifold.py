@@ -119,9 +119,9 @@ def precision_recall(
     k: int = 3,
     inclusive: bool = True,
     feature_dtype: str = "float32",
-    engine: str = "auto",
     sample: int | None = None,
     seed: int = 2020,
+    engine: str = "auto",
 ) -> Score:
     """Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991).
 
@@ -140,11 +140,11 @@ def precision_recall(
         inclusive: whether the surface belongs to a ball (``<=``: the paper, ADM, StyleGAN, torch-fidelity) or not
             (``<``: prdc, fld).
         feature_dtype: see :func:`survey`.
-        engine: see :func:`survey`.
         sample: the most images of each set that are asked about, drawn at random, in time of ``sample * (n + m)``
             where all take ``(n + m)²``; ``None`` for all. Each is asked about all balls of the other set, so the
             values are estimates without bias of those of all images; the standard errors count the draw.
         seed: of that draw, which does not depend on the order of the images.
+        engine: see :func:`survey`.
 
     Returns:
         ``precision``, ``recall`` and their harmonic mean ``f1``; of each image 1 if it is inside, else 0, and NaN if
@@ -168,9 +168,9 @@ def density_coverage(
     k: int = 5,
     inclusive: bool = False,
     feature_dtype: str = "float32",
-    engine: str = "auto",
     sample: int | None = None,
     seed: int = 2020,
+    engine: str = "auto",
 ) -> Score:
     """Density and coverage (Naeem et al. 2020, arXiv:2002.09797).
 
@@ -196,9 +196,9 @@ def prdc(
     k: int = 5,
     inclusive: bool = False,
     feature_dtype: str = "float32",
-    engine: str = "auto",
     sample: int | None = None,
     seed: int = 2020,
+    engine: str = "auto",
 ) -> Score:
     """Precision, recall, density and coverage of the same balls: :func:`precision_recall`, :func:`density_coverage`."""
     return _one(generated, reference, Balls(k, inclusive), feature_dtype, engine, sample, seed).prdc()

@@ -46,7 +46,7 @@ def kantorovich_rubinstein(
     generated: Tensor,
     reference: Tensor,
     *,
-    constraint: str = "gradient-penalty",
+    constraint: str = "spectral-norm",
     penalty: float = 10.0,
     clip: float = 0.01,
     folds: int = 5,

@@ -162,9 +162,7 @@ def test_clip_is_the_projected_embedding_of_the_central_square(tmp_path, monkeyp
     extractor = timm_models.load(
         small,
         weights=tmp_path / "weights.pth",
-        title="clip",
-        default=Resize(224, "pil-bicubic-uint8", "square"),
-        projected=True,
+        variant=timm_models.Variant("clip", Resize(224, "pil-bicubic-uint8", "square"), projected=True),
     )
     assert extractor.taps == {"pool": 512}
     batch = batch_of(extractor, image_of())

@@ -32,7 +32,7 @@ def turns(n, known=8):
 @pytest.mark.parametrize("kept", [8, 5, 1])
 def test_a_generator_that_keeps_some_modes(kept):
     """Within three standard deviations are 1 - exp(-4.5) of a Gaussian in the plane."""
-    score = mode_coverage(draw(turns(4000, kept), 0), RING, SCALES)
+    score = mode_coverage(draw(turns(4000, kept), 0), RING, SCALES, reach=3.0)
     assert score.values["modes_covered"] == kept
     assert score.values["high_quality"] == pytest.approx(1 - math.exp(-4.5), abs=0.006)
     assert score.values["mode_kl"] == pytest.approx(math.log(8 / kept), abs=0.02)
@@ -43,7 +43,7 @@ def test_a_generator_that_keeps_some_modes(kept):
 
 def test_noise_is_of_low_quality():
     rows = draw(turns(4000), 0, width=2 * SIGMA)
-    score = mode_coverage(rows, RING, SCALES)
+    score = mode_coverage(rows, RING, SCALES, reach=3.0)
     near = cdist(rows.numpy(), RING.numpy()).min(1) / SIGMA
     assert score.values["high_quality"] == pytest.approx(float((near <= 3).mean()), abs=1e-12)
     assert score.values["high_quality"] < 0.8

@@ -131,7 +131,7 @@ def test_a_bound_is_raw_over_the_greatest_gradient(pair):
 
 def test_the_correction_undoes_the_bias(pair):
     for penalty in (1.0, 30.0):
-        score = kantorovich_rubinstein(*pair, penalty=penalty, **SHORT)
+        score = kantorovich_rubinstein(*pair, constraint="gradient-penalty", penalty=penalty, **SHORT)
         corrected = score.values["corrected"]
         assert corrected * (1 + corrected / (2 * penalty)) == pytest.approx(score.values["raw"])
         slope = 1 + corrected / penalty  # of raw in corrected
@@ -149,8 +149,12 @@ def test_distances_scale_with_the_features(constraint, pair):
 
 def test_a_penalty_is_in_units_of_the_features(pair):
     """Features and penalty both twenty times as large: so is all else."""
-    one = kantorovich_rubinstein(*pair, penalty=10.0, **SHORT)
-    many = kantorovich_rubinstein(*(16 * z for z in pair), penalty=160.0, **SHORT)
+    one, many = (
+        kantorovich_rubinstein(
+            *(scale * z for z in pair), constraint="gradient-penalty", penalty=10.0 * scale, **SHORT
+        )
+        for scale in (1, 16)
+    )
     for name in ("raw", "corrected"):
         assert many.values[name] / 16 == pytest.approx(one.values[name], abs=2 * one.errors[name])
 
@@ -177,7 +181,7 @@ def test_sets_of_one_point_are_no_distance_apart():
     """Rows that differ by less than can be squared have no scale."""
     x = torch.zeros(60, 2, dtype=torch.float64)
     x[:, 0] = torch.arange(60, dtype=torch.float64) * 1e-300
-    score = kantorovich_rubinstein(x, x, **SHORT)
+    score = kantorovich_rubinstein(x, x, constraint="gradient-penalty", **SHORT)
     assert all(math.isfinite(value) for value in score.values.values())
     assert score.values["raw"] == pytest.approx(0, abs=1e-12)
 
