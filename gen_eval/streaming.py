@@ -230,7 +230,7 @@ class Stream:
         if on_host := self._resizes - on_tensors:  # Pillow's kernels run nowhere else
             for resizes, array in zip(prepared, pixels.cpu().numpy(), strict=True):
                 for one in on_host:
-                    resizes[one] = resize.prepare(array, one.size, one.kernel, one.fit, one.scaled)
+                    resizes[one] = resize.prepare(array, one)
         return prepared
 
     def _pass_on(self, pending: list[_Waiting], count: int, seen: Part) -> None:

@@ -158,7 +158,7 @@ def summarize(
     resizes = {request.extractor.resize for request in requests}
 
     def prepare(pixels: Pixels) -> dict[Resize, Tensor]:
-        return {one: resize.prepare(pixels, one.size, one.kernel, one.fit, one.scaled) for one in resizes}
+        return {one: resize.prepare(pixels, one) for one in resizes}
 
     wanted = range(len(images)) if part is None else part
 
@@ -275,9 +275,7 @@ class Reading:
 
     def _of(self, prepared: Sequence[Mapping[Resize, Tensor]]) -> dict[str, Tensor]:
         wanted = self._extractor.resize
-        batch = resize.finish(
-            [image[wanted] for image in prepared], wanted.size, wanted.kernel, self._extractor.device
-        )
+        batch = resize.finish([image[wanted] for image in prepared], wanted, self._extractor.device)
         return self._extractor(batch, tuple(self._gathers))
 
     def _fewer(self, size: int, error: RuntimeError) -> None:

@@ -39,7 +39,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "threads": (),
     "transfer": (),
     "stats": ("errors", "transfer"),
-    "resize": ("errors", "transfer"),
+    "resize": ("errors", "spec", "transfer"),
     "engines": ("errors", "precision", "threads", "transfer", "stats"),
     "metrics": ("errors", "stats", "engines"),
     "images": (*BASE, "threads"),

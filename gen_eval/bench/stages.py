@@ -147,8 +147,8 @@ def _resize(pixels: Sequence[Any], extractor: Extractor, size: int) -> tuple[Sta
     to = extractor.resize
 
     def batch(part: Sequence[Any]) -> Tensor:
-        prepared = [resize.prepare(image, to.size, to.kernel, to.fit, to.scaled) for image in part]
-        return resize.finish(prepared, to.size, to.kernel, extractor.device)
+        prepared = [resize.prepare(image, to) for image in part]
+        return resize.finish(prepared, to, extractor.device)
 
     parts = [pixels[first : first + size] for first in range(0, len(pixels), size)]
     batch(parts[0])

@@ -179,8 +179,9 @@ def test_it_serves_a_pass_over_images():
     extractor = Custom(mean_colour, size=16)
     summary = summarize(open_images(images), [Request(extractor, ("pool",))])
     features = summary.require(extractor.spec("pool"), "pool")
-    prepared = [resize.prepare(image, 16, "pil-bicubic") for image in images]
-    rows = mean_colour(resize.finish(prepared, 16, "pil-bicubic", torch.device("cpu")) / 255)
+    to = Resize(16, "pil-bicubic")
+    prepared = [resize.prepare(image, to) for image in images]
+    rows = mean_colour(resize.finish(prepared, to, torch.device("cpu")) / 255)
     assert torch.allclose(features.moments.mean.float(), rows.mean(0), atol=1e-6)
 
 
