@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from gen_eval.progress import Progress
+from gen_eval.errors import CorruptImages
+from gen_eval.progress import Progress, silent
 
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
@@ -71,3 +72,13 @@ class Images(Protocol):
         Returns:
             hex sha256 over the digests that :meth:`read` tells; ``None`` for images that are made on demand.
         """
+
+
+def require_unbroken(images: Images) -> None:
+    """Look cheaply for broken files, before minutes are spent on the whole ones.
+
+    Raises:
+        CorruptImages: names them.
+    """
+    if broken := images.check(silent):
+        raise CorruptImages(images.name, broken)

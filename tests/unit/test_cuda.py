@@ -17,9 +17,9 @@ from gen_eval.metrics import METRICS
 from gen_eval.metrics.frechet.frechet import METHODS, frechet
 from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.monitor import Monitor
+from gen_eval.passing import Gather, Reading, Request
 from gen_eval.spec import Resize
 from gen_eval.stats import Features, Moments, SampleBuilder
-from gen_eval.summary import Gather, Reading, Request
 from gen_eval.zoo import MODELS, TrainingData, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch finds no CUDA device")

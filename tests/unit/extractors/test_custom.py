@@ -12,8 +12,8 @@ from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Custom, Identity, Normalize, find_extractor
 from gen_eval.extractors.custom import UNKNOWN
 from gen_eval.images import open_images
+from gen_eval.passing import Request, summarize
 from gen_eval.spec import NO_RESIZE, Resize
-from gen_eval.summary import Request, summarize
 
 
 def make_net(seed=0):
