@@ -7,6 +7,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -100,16 +101,19 @@ def summarize(
         skip_corrupt=skip_corrupt,
     )
     progress(images.name, 0, len(wanted), "image")
-    for chunk in chunks:
-        if chunk.items:
-            for reading in readings:
-                reading.add(chunk.items, chunk.index)
-        digest.update(b"".join(chunk.digests))
-        contents += chunk.digests if part is not None else ()
-        notes += chunk.notes
-        skipped += chunk.broken
-        done += len(chunk.items) + len(chunk.broken)
-        progress(images.name, done, len(wanted), "image")
+    with closing(
+        chunks
+    ):  # an error that ends the pass ends its threads too, not when that error is collected
+        for chunk in chunks:
+            if chunk.items:
+                for reading in readings:
+                    reading.add(chunk.items, chunk.index)
+            digest.update(b"".join(chunk.digests))
+            contents += chunk.digests if part is not None else ()
+            notes += chunk.notes
+            skipped += chunk.broken
+            done += len(chunk.items) + len(chunk.broken)
+            progress(images.name, done, len(wanted), "image")
     if len(skipped) == len(wanted):
         raise ImagesError(
             f"none of the {len(wanted)} images of {images.name} can be decoded: {skipped[0][1]}"

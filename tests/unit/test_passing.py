@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import numpy as np
 import pytest
@@ -78,6 +79,14 @@ def test_what_else_a_network_raises_is_no_lack_of_room(images):
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         evaluate(generated=images, reference=images[:40], **options(net))
     assert net.sizes == [2, 16]
+
+
+def test_an_error_ends_the_threads_of_the_pass(images):
+    net = Small(2, RuntimeError("shapes do not fit"))
+    with pytest.raises(RuntimeError, match="shapes do not fit") as held:  # and with it the frames of the pass
+        evaluate(generated=images, reference=images[:40], workers=2, **options(net))
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("gen_eval")]
+    del held
 
 
 # --- Features that are no numbers
