@@ -18,7 +18,7 @@ from gen_eval import resize
 from gen_eval.errors import ImagesError, NumericalError, UsageError
 from gen_eval.extractors import Extractor
 from gen_eval.images import Images, stream
-from gen_eval.images.protocol import Pixels
+from gen_eval.images.protocol import Named, Pixels
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments, Sample, SampleBuilder
@@ -127,15 +127,6 @@ def summarize(
         notes=dict(notes),
         part=None if part is None else Part(part.start, part.stop, len(images), b"".join(contents)),
     )
-
-
-class Named(Protocol):
-    """A set whose images can be named in messages."""
-
-    name: str
-
-    def label(self, index: int) -> str:
-        """Name one image."""
 
 
 class Sampling(Protocol):

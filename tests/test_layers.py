@@ -47,7 +47,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "datasets": (*BASE, "fetch"),
     "protocols": ("errors",),
     "terms": ("spec", "extractors", "protocols"),
-    "labels": ("errors",),
+    "labels": ("errors", "images"),
     "nearest": ("errors", "stats", "engines"),
     "disturbances": (*BASE, "threads", "stats", "images"),
     "zoo": (

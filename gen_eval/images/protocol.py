@@ -35,6 +35,19 @@ class Broken(NamedTuple):
     reason: str
 
 
+class Named(Protocol):
+    """What messages and labels ask of a set: its length, and a name for itself and for each of its images."""
+
+    @property
+    def name(self) -> str:
+        """What the user called the set."""
+
+    def __len__(self) -> int: ...
+
+    def label(self, index: int) -> str:
+        """Name one image."""
+
+
 @runtime_checkable
 class Images(Protocol):
     """A set of images in a fixed order.
