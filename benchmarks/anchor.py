@@ -20,9 +20,10 @@ from gen_eval.datasets import load
 from gen_eval.evaluation import evaluate
 from gen_eval.images import open_images
 from gen_eval.metrics import find_measure
+from gen_eval.passing import Request, summarize
 from gen_eval.planning import load_extractors, pick_device
 from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
-from gen_eval.summary import Request, Summary, summarize
+from gen_eval.summary import Summary
 
 PUBLISHED = 3.1508
 TOLERANCE = 0.003

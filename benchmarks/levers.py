@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from gen_eval import summary
+from gen_eval import passing
 from gen_eval.bench.pictures import write_folder
 from gen_eval.bench.recording import write_csv
 from gen_eval.extractors import Inception
@@ -73,8 +73,8 @@ def _features(seed: int) -> torch.Tensor:
 
 
 def _pass(folder: Path, *, batch_size: int | None = None, workers: int | None = None) -> object:
-    request = summary.Request(_inception(), ("pool",))
-    return summary.summarize(_images(folder), [request], batch_size=batch_size, workers=workers)
+    request = passing.Request(_inception(), ("pool",))
+    return passing.summarize(_images(folder), [request], batch_size=batch_size, workers=workers)
 
 
 def _in_threads(threads: int, folder: Path) -> object:
@@ -110,20 +110,20 @@ LEVERS: Mapping[str, Lever] = {
     "batch-size": Lever(
         lambda size, folder: _pass(folder, batch_size=size),
         (4, 8, 16, 32, 64),
-        lambda: summary.default_batch_size([summary.Request(_inception(), ("pool",))]),
+        lambda: passing.default_batch_size([passing.Request(_inception(), ("pool",))]),
         f"a pass over {IMAGES} JPEG images of {SIZE} px",
     ),
     "workers": Lever(
         lambda workers, folder: _pass(folder, workers=workers),
         (0, 1, 2, 4),
-        summary.default_workers,
+        passing.default_workers,
         f"a pass over {IMAGES} JPEG images of {SIZE} px",
     ),
     "threads": Lever(
         _in_threads, (1, 2, 4), torch.get_num_threads, f"a pass over {IMAGES} JPEG images of {SIZE} px"
     ),
     "moments-block": Lever(
-        _moments, (64, 256, 512, 1024, 4096), lambda: summary._BLOCK, f"moments of {ROWS} x {DIM} features"
+        _moments, (64, 256, 512, 1024, 4096), lambda: passing._BLOCK, f"moments of {ROWS} x {DIM} features"
     ),
     "tile": Lever(
         _tiles,

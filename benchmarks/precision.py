@@ -31,7 +31,8 @@ from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Inception
 from gen_eval.images import open_images
 from gen_eval.metrics import METRICS
-from gen_eval.summary import Request, Summary
+from gen_eval.passing import Request
+from gen_eval.summary import Summary
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "precision.md"

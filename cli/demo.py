@@ -180,11 +180,12 @@ def _measure(
     from gen_eval import store
     from gen_eval.images import open_images
     from gen_eval.metrics import find_measure
+    from gen_eval.passing import Request, summarize
     from gen_eval.planning import load_extractors, pick_device
     from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
     from gen_eval.results import require_comparable
     from gen_eval.scoring import compute
-    from gen_eval.summary import Request, Summary, summarize
+    from gen_eval.summary import Summary
 
     measure, protocol = find_measure("fid"), find_protocol(DEFAULT_PROTOCOL)
     extractors = load_extractors(

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gen_eval.images import Images
+    from gen_eval.passing import Request
     from gen_eval.planning import Plan
-    from gen_eval.summary import Request
 
 _VERBS = {"merge": merge, "compact": compact, "show": show, "convert": convert}
 _MEASURE = ""  # no set of images has that name
@@ -117,10 +117,11 @@ def measure(
     """
     from gen_eval import store
     from gen_eval.errors import TooFewImages
+    from gen_eval.images import require_unbroken
+    from gen_eval.passing import summarize
     from gen_eval.planning import Plan, find_measures, load_extractors, pick_device
     from gen_eval.protocols import find_protocol
     from gen_eval.sources import IMAGES, open_as_images
-    from gen_eval.summary import require_whole, summarize
 
     from .allocator import keep_freed_memory
     from .console import progress_bar, show_notes, warn
@@ -137,7 +138,7 @@ def measure(
             raise TooFewImages(f"statistics need at least 2 images; {images} has 1 image")
         chosen = _range_of(part, len(opened))
         if not options["skip_corrupt"]:
-            require_whole(opened)
+            require_unbroken(opened)
         extractors = load_extractors(
             wanted,
             terms,

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from gen_eval.likelihood import compare_likelihoods, evaluate_likelihood
     from gen_eval.metrics import METRICS
     from gen_eval.monitor import Monitor
+    from gen_eval.passing import summarize
     from gen_eval.perceptual import lpips_diversity, perceptual_path_length
     from gen_eval.protocols import PROTOCOLS
     from gen_eval.results import Result, require_comparable
     from gen_eval.selection import Best
     from gen_eval.store import load, save
-    from gen_eval.summary import Summary, summarize
+    from gen_eval.summary import Summary
     from gen_eval.truncation import truncation_curve
     from gen_eval.two_sample import two_sample_test
 
@@ -49,7 +50,7 @@ _HOMES = {
     "perceptual_path_length": "gen_eval.perceptual",
     "require_comparable": "gen_eval.results",
     "save": "gen_eval.store",
-    "summarize": "gen_eval.summary",
+    "summarize": "gen_eval.passing",
     "truncation_curve": "gen_eval.truncation",
     "two_sample_test": "gen_eval.two_sample",
 }

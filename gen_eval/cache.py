@@ -19,9 +19,10 @@ from gen_eval import sealed, store
 from gen_eval.errors import StoreError
 from gen_eval.extractors.custom import UNKNOWN
 from gen_eval.images import Images
+from gen_eval.passing import DEFAULT_ROWS, Request, summarize
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Spec
-from gen_eval.summary import DEFAULT_ROWS, Request, Summary, combine, summarize
+from gen_eval.summary import Summary, all_made_with
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class FeatureCache:
         progress: Progress = silent,
         **options: Any,
     ) -> Summary:
-        """As :func:`gen_eval.summary.summarize`, but of what is not yet here alone.
+        """As :func:`gen_eval.passing.summarize`, but of what is not yet here alone.
 
         Images that are made on demand have no content to be found by, and of a set with broken files too little
         is known: these are measured each time, as they are asked for.
@@ -137,3 +138,16 @@ class FeatureCache:
         versions = [store.FORMAT, metadata.version("gen_eval"), metadata.version("pillow")]
         key = json.dumps([content, spec.to_json(), tap, versions], sort_keys=True)
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:40]}{sealed.EXTENSION}"
+
+
+def combine(parts: Sequence[Summary], requests: Sequence[Request], name: str) -> Summary:
+    """Features of the same images that several passes or files hold, as one summary.
+
+    Args:
+        parts: which hold them all; of a feature that several hold, the last is taken.
+        requests: the features, which go to the devices of their extractors.
+        name: what the user called the set.
+    """
+    found = {key: features for part in parts for key, features in part.features.items()}
+    features = {key: found[key].to(request.extractor.device) for request in requests for key in request.keys}
+    return replace(parts[0], name=name, features=features, made_with=all_made_with(parts))

@@ -18,8 +18,8 @@ from torch import Tensor
 from gen_eval.errors import ImagesError, UsageError
 from gen_eval.images import Images, stream
 from gen_eval.images.protocol import Pixels
+from gen_eval.passing import default_workers
 from gen_eval.sources import Vectors
-from gen_eval.summary import default_workers
 
 LEVELS = 256
 # What x, which a model is given, is of the pixels.

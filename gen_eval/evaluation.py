@@ -15,9 +15,10 @@ from gen_eval.cache import FeatureCache
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Extractor
 from gen_eval.extractors.backends import TORCH
-from gen_eval.images import Images
+from gen_eval.images import Images, require_unbroken
 from gen_eval.labels import FOLDERS, Labels, read_labels
 from gen_eval.metrics import Measure, Score
+from gen_eval.passing import summarize
 from gen_eval.planning import (
     Plan,
     by_metric,
@@ -35,7 +36,7 @@ from gen_eval.results import Result
 from gen_eval.scoring import compute, compute_heldout
 from gen_eval.sources import Source, dim_of_vectors, known_classes, open_source, settle
 from gen_eval.stats import Features
-from gen_eval.summary import Summary, require_whole, summarize
+from gen_eval.summary import Summary
 
 _ROLES = ("generated", "reference", "heldout")
 DEFAULT_MEASURES = ("fid", "kid", "pr", "dc")
@@ -175,7 +176,7 @@ class Evaluation:
         if not self._skip_corrupt:
             for source in settled.values():
                 if not isinstance(source, Summary):
-                    require_whole(source)
+                    require_unbroken(source)
         for role, source in settled.items():
             self._summaries[role] = self._summarize(role, source, plan)
         return self._compute(plan, classes)

@@ -7,28 +7,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from gen_eval.errors import ImagesError, UsageError
+from gen_eval.images.protocol import Named
 
 FOLDERS = "folders"
 _SHOWN = 3
-
-
-class Named(Protocol):
-    """What is asked of a set: its length, and a name for itself and for each of its images."""
-
-    @property
-    def name(self) -> str:
-        """What the user called the set."""
-
-    def __len__(self) -> int: ...
-
-    def label(self, index: int) -> str:
-        """Name one image."""
 
 
 @dataclass(frozen=True)

@@ -295,7 +295,7 @@ def _batches(
     def prepare(pixels: np.ndarray[Any, Any]) -> Tensor:
         if resize is None:
             return torch.from_numpy(pixels)
-        return resizing.prepare(pixels, resize.size, resize.kernel, resize.fit, resize.scaled)
+        return resizing.prepare(pixels, resize)
 
     chunks = stream(
         images, order, batch_size=batch_size, workers=workers, prepare=prepare, skip_corrupt=False
@@ -303,7 +303,7 @@ def _batches(
     size = None
     for chunk in chunks:
         if resize is not None:
-            yield resizing.finish(chunk.items, resize.size, resize.kernel, device)
+            yield resizing.finish(chunk.items, resize, device)
             continue
         sizes = {tuple(pixels.shape) for pixels in chunk.items} | ({size} if size else set())
         if len(sizes) > 1:

@@ -15,10 +15,11 @@ from gen_eval.extractors.backends import BACKENDS, TORCH
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Images
 from gen_eval.metrics import Measure, Metric, Score, find_measure
+from gen_eval.passing import DEFAULT_ROWS, Request
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import Protocol
 from gen_eval.stats import Features
-from gen_eval.summary import DEFAULT_ROWS, Request, Summary
+from gen_eval.summary import Summary
 
 # Extractors that have no weights to name.
 _WITHOUT_WEIGHTS = (IDENTITY, "pixels")

@@ -15,15 +15,16 @@ from threading import Lock
 from typing import Any
 
 from gen_eval import datasets, store
-from gen_eval.cache import FeatureCache
+from gen_eval.cache import FeatureCache, combine
 from gen_eval.datasets import Dataset
 from gen_eval.errors import StoreError
 from gen_eval.fetch import cache_dir
 from gen_eval.images.arrays import Arrays
 from gen_eval.images.protocol import Broken, Decoded
+from gen_eval.passing import Request
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Spec
-from gen_eval.summary import Request, Summary, combine
+from gen_eval.summary import Summary
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -253,7 +254,7 @@ class References:
         progress: Progress = silent,
         **options: Any,
     ) -> Summary:
-        """As :func:`gen_eval.summary.summarize`, with a pass for what is missing alone.
+        """As :func:`gen_eval.passing.summarize`, with a pass for what is missing alone.
 
         Where nobody is told of its progress, a pass is logged as it begins: it may take hours.
 

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from gen_eval.errors import UnknownName, UsageError
+from gen_eval.spec import Resize
 from gen_eval.transfer import moved, stacked
 
 Pixels = npt.NDArray[np.uint8]
@@ -106,15 +107,12 @@ KERNELS = (*TENSOR_KERNELS, *PIXEL_KERNELS)
 FITS = ("whole", "shorter", "square")
 
 
-def prepare(image: Pixels, size: int, kernel: str, fit: str = "whole", scaled: int = 0) -> Tensor:
+def prepare(image: Pixels, to: Resize) -> Tensor:
     """What is done to one decoded image on the CPU: all of the resize, or none of it.
 
     Args:
         image: ``[h, w, 3]`` uint8.
-        size: side of the output.
-        kernel: a name in :data:`KERNELS`.
-        fit: a name in :data:`FITS`; :class:`gen_eval.spec.Resize` says what they mean.
-        scaled: side before the central square is cut out, 0 for ``size``.
+        to: the resize.
 
     Returns:
         ``[3, size, size]`` float32 or, of a kernel that rounds, uint8 for a pixel kernel; else the image itself.
@@ -123,26 +121,26 @@ def prepare(image: Pixels, size: int, kernel: str, fit: str = "whole", scaled: i
         UnknownName: if there is no such kernel or fit.
         UsageError: if the kernel cannot do the fit, or more would be cut out than there is.
     """
-    if kernel not in KERNELS:
-        raise UnknownName("resize kernel", kernel, KERNELS)
-    if fit not in FITS:
-        raise UnknownName("fit of a resize", fit, FITS)
-    if kernel in TENSOR_KERNELS:
-        if fit != "whole" or scaled:
+    if to.kernel not in KERNELS:
+        raise UnknownName("resize kernel", to.kernel, KERNELS)
+    if to.fit not in FITS:
+        raise UnknownName("fit of a resize", to.fit, FITS)
+    if to.kernel in TENSOR_KERNELS:
+        if to.fit != "whole" or to.scaled:
             raise UsageError(
-                f"the resize kernel {kernel} squashes whole images: to cut use {list(PIXEL_KERNELS)}"
+                f"the resize kernel {to.kernel} squashes whole images: to cut use {list(PIXEL_KERNELS)}"
             )
         return torch.from_numpy(image)
-    side = scaled or size
-    if side < size:
-        raise UsageError(f"a square of {size} cannot be cut out of an image resized to {side}")
-    if fit == "square":
+    side = to.scaled or to.size
+    if side < to.size:
+        raise UsageError(f"a square of {to.size} cannot be cut out of an image resized to {side}")
+    if to.fit == "square":
         image = _central_square(image)
-    shape = _shorter_to(image.shape[:2], side) if fit == "shorter" else (side, side)
-    resized = PIXEL_KERNELS[kernel](image, shape)
+    shape = _shorter_to(image.shape[:2], side) if to.fit == "shorter" else (side, side)
+    resized = PIXEL_KERNELS[to.kernel](image, shape)
     # To even, as torchvision's centre crop does.
-    top, left = (round((extent - size) / 2) for extent in shape)
-    return torch.from_numpy(np.ascontiguousarray(resized[:, top : top + size, left : left + size]))
+    top, left = (round((extent - to.size) / 2) for extent in shape)
+    return torch.from_numpy(np.ascontiguousarray(resized[:, top : top + to.size, left : left + to.size]))
 
 
 def _central_square(image: Pixels) -> Pixels:
@@ -158,19 +156,19 @@ def _shorter_to(shape: tuple[int, ...], side: int) -> tuple[int, int]:
     return height, width
 
 
-def finish(prepared: list[Tensor], size: int, kernel: str, device: torch.device) -> Tensor:
+def finish(prepared: list[Tensor], to: Resize, device: torch.device) -> Tensor:
     """The rest of the resize: prepared images to one batch on the network's device.
 
     Returns:
         ``[b, 3, size, size]`` float32 in [0, 255].
     """
-    if kernel in PIXEL_KERNELS:
+    if to.kernel in PIXEL_KERNELS:
         return stacked(prepared, device).float()
-    resize = TENSOR_KERNELS[kernel]
-    out = torch.empty((len(prepared), 3, size, size), device=device, memory_format=torch.channels_last)
+    kernel = TENSOR_KERNELS[to.kernel]
+    out = torch.empty((len(prepared), 3, to.size, to.size), device=device, memory_format=torch.channels_last)
     for places in _together(prepared, device):
         images = stacked([prepared[place] for place in places], device)
-        resized = resize(images.permute(0, 3, 1, 2).float(), size)
+        resized = kernel(images.permute(0, 3, 1, 2).float(), to.size)
         out.index_copy_(0, moved(torch.tensor(places), device), resized)
     return out
 

@@ -11,7 +11,7 @@ from gen_eval.direction import judged
 from gen_eval.disturbances import DISTURBANCES, PARTS, Disturbance, Split, find_disturbance, split
 from gen_eval.errors import ImagesError, NumericalError, TooFewImages, UsageError
 from gen_eval.evaluation import Evaluation
-from gen_eval.images import Images
+from gen_eval.images import Images, require_unbroken
 from gen_eval.labels import FOLDERS, read_labels
 from gen_eval.metrics import Measure
 from gen_eval.planning import find_measures
@@ -19,7 +19,6 @@ from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
 from gen_eval.results import Result, labelled
 from gen_eval.sources import known_classes, open_as_images
-from gen_eval.summary import require_whole
 
 # Of each kind of metric one or two, all served by one pass through one network.
 DEFAULT_MEASURES = ("fid", "kid", "pr", "dc", "vendi", "c2st", "authenticity", "data-copying", "fld")
@@ -187,7 +186,7 @@ def sensitivity(
     parts = split(source, default_n(source) if n is None else n, _classes(source, rows, labels))
     sets, left_out = _make(parts, rows, seed, asked={*(disturbances or ()), *(strengths or ())})
     if not skip_corrupt:
-        require_whole(source)
+        require_unbroken(source)
     sees_heldout = any("heldout" in measure.metric.roles for measure in found)
     before = [parts.reference, parts.clean, *([parts.heldout] if sees_heldout else [])]
     overall = _Overall(progress, source.name, (*before, *sets.values()))

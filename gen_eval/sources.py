@@ -17,10 +17,11 @@ from gen_eval.errors import ImagesError, NumericalError, UnknownName, UsageError
 from gen_eval.extractors.vectors import NAME as IDENTITY
 from gen_eval.images import Generated, Images, open_images
 from gen_eval.images.floats import FloatRange
+from gen_eval.passing import Request
 from gen_eval.progress import Progress, silent
 from gen_eval.references import DatasetImages
 from gen_eval.stats import Features
-from gen_eval.summary import Request, Summary, made_with
+from gen_eval.summary import Summary, made_with
 from gen_eval.zoo.names import PREFIX, Named, open_named
 from gen_eval.zoo.sampler import Sampler
 

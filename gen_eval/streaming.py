@@ -1,4 +1,4 @@
-"""A set of images that comes batch by batch, where :mod:`gen_eval.summary` passes over one that lies somewhere."""
+"""A set of images that comes batch by batch, where :mod:`gen_eval.passing` passes over one that lies somewhere."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from gen_eval import resize
 from gen_eval.errors import ImagesError, StoreError, UsageError
 from gen_eval.images.arrays import NOTES, channel_axis
 from gen_eval.images.floats import CLAMPED, FloatRange, require_numbers
+from gen_eval.passing import Gather, Reading, Request, default_batch_size
 from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments, Sample, SampleStream, scrambled
-from gen_eval.summary import Gather, Reading, Request, Summary, default_batch_size
+from gen_eval.summary import Summary
 
 _LANES = 2  # numbers of 64 bits in the fingerprint of an image
 _CONTENTS = 2**256
@@ -230,7 +231,7 @@ class Stream:
         if on_host := self._resizes - on_tensors:  # Pillow's kernels run nowhere else
             for resizes, array in zip(prepared, pixels.cpu().numpy(), strict=True):
                 for one in on_host:
-                    resizes[one] = resize.prepare(array, one.size, one.kernel, one.fit, one.scaled)
+                    resizes[one] = resize.prepare(array, one)
         return prepared
 
     def _pass_on(self, pending: list[_Waiting], count: int, seen: Part) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gen_eval.extractors import Extractor
 from gen_eval.images import Images
+from gen_eval.passing import Request, summarize
 from gen_eval.progress import Progress, silent
-from gen_eval.summary import Request, summarize
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def measure_overlap(
     Args:
         images: the set.
         request: the network and its taps.
-        batch_size: as in :func:`gen_eval.summary.summarize`.
+        batch_size: as in :func:`gen_eval.passing.summarize`.
         workers: likewise.
         progress: told of images as they are done.
     """

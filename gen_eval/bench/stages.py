@@ -17,10 +17,10 @@ from gen_eval.errors import CorruptImages, UsageError
 from gen_eval.extractors import Extractor
 from gen_eval.images import Broken, Decoded, Images
 from gen_eval.metrics import Measure
+from gen_eval.passing import DEFAULT_ROWS, Gather, Request, default_batch_size, summarize
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import Protocol
 from gen_eval.stats import Features, SampleBuilder
-from gen_eval.summary import DEFAULT_ROWS, Gather, Request, default_batch_size, summarize
 
 DECODE, RESIZE, NETWORK, MOMENTS, DISTANCE = "decode", "resize", "network", "moments", "distance"
 # Rows of each set, of which the distance is also measured: those that a pass over a large set keeps.
@@ -147,8 +147,8 @@ def _resize(pixels: Sequence[Any], extractor: Extractor, size: int) -> tuple[Sta
     to = extractor.resize
 
     def batch(part: Sequence[Any]) -> Tensor:
-        prepared = [resize.prepare(image, to.size, to.kernel, to.fit, to.scaled) for image in part]
-        return resize.finish(prepared, to.size, to.kernel, extractor.device)
+        prepared = [resize.prepare(image, to) for image in part]
+        return resize.finish(prepared, to, extractor.device)
 
     parts = [pixels[first : first + size] for first in range(0, len(pixels), size)]
     batch(parts[0])

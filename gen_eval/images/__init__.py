@@ -16,10 +16,19 @@ from gen_eval.images.arrays import Arrays, open_array_file
 from gen_eval.images.files import Folder, Paths
 from gen_eval.images.floats import FloatRange
 from gen_eval.images.objects import Generated, Items
-from gen_eval.images.protocol import Broken, Decoded, Images
+from gen_eval.images.protocol import Broken, Decoded, Images, require_unbroken
 from gen_eval.images.stream import Chunk, stream
 
-__all__ = ["Broken", "Chunk", "Decoded", "Generated", "Images", "open_images", "stream"]
+__all__ = [
+    "Broken",
+    "Chunk",
+    "Decoded",
+    "Generated",
+    "Images",
+    "open_images",
+    "require_unbroken",
+    "stream",
+]
 
 _ARRAY_EXTENSIONS = (".npy", ".npz")
 _ACCEPTED = (

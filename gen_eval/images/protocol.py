@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from gen_eval.progress import Progress
+from gen_eval.errors import CorruptImages
+from gen_eval.progress import Progress, silent
 
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
@@ -32,6 +33,19 @@ class Broken(NamedTuple):
 
     label: str
     reason: str
+
+
+class Named(Protocol):
+    """What messages and labels ask of a set: its length, and a name for itself and for each of its images."""
+
+    @property
+    def name(self) -> str:
+        """What the user called the set."""
+
+    def __len__(self) -> int: ...
+
+    def label(self, index: int) -> str:
+        """Name one image."""
 
 
 @runtime_checkable
@@ -71,3 +85,13 @@ class Images(Protocol):
         Returns:
             hex sha256 over the digests that :meth:`read` tells; ``None`` for images that are made on demand.
         """
+
+
+def require_unbroken(images: Images) -> None:
+    """Look cheaply for broken files, before minutes are spent on the whole ones.
+
+    Raises:
+        CorruptImages: names them.
+    """
+    if broken := images.check(silent):
+        raise CorruptImages(images.name, broken)

@@ -53,7 +53,7 @@ def stream(
     workers: int,
     prepare: Callable[[Pixels], T],
     skip_corrupt: bool,
-) -> Iterator[Chunk[T]]:
+) -> Generator[Chunk[T], None, None]:
     """Pass over images, in order, at most ``workers + 2`` chunks ahead of the consumer.
 
     ``prepare`` runs in worker threads. So does reading where ``images.thread_safe``; elsewhere it stays

@@ -21,7 +21,8 @@ from gen_eval import datasets, draws
 from gen_eval.datasets import DATASETS, Dataset
 from gen_eval.errors import ImagesError, NumericalError, UnknownName, UsageError
 from gen_eval.images import Images, open_images, stream
-from gen_eval.labels import FOLDERS, Named, read_labels
+from gen_eval.images.protocol import Named
+from gen_eval.labels import FOLDERS, read_labels
 from gen_eval.progress import Progress, silent
 from gen_eval.zoo.sampler import Sampler
 from gen_eval.zoo.task import Batch, Kind

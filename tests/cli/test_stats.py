@@ -11,8 +11,8 @@ from PIL import Image
 
 from gen_eval import store
 from gen_eval.extractors.vectors import Identity
+from gen_eval.passing import Request
 from gen_eval.sources import Vectors
-from gen_eval.summary import Request
 
 
 def test_fid_from_statistics_equals_fid_from_images_to_the_digit(run, sets, measured):
@@ -93,7 +93,7 @@ def test_error_bars_of_few_rows_say_so(run, sets, tmp_path, rows, told):
 
 @pytest.mark.parametrize("name", ["real.npz", "real", "real.safetensors.gz"])
 def test_wrong_extension_fails_before_the_work(run, sets, tmp_path, name, monkeypatch):
-    monkeypatch.setattr("gen_eval.summary.summarize", None)
+    monkeypatch.setattr("gen_eval.passing.summarize", None)
     done = run("stats", sets.real, "-o", tmp_path / name)
     assert (done.code, done.out) == (1, "")
     assert ".safetensors" in done.err
@@ -101,7 +101,7 @@ def test_wrong_extension_fails_before_the_work(run, sets, tmp_path, name, monkey
 
 
 def test_missing_output_folder_fails_before_the_work(run, sets, tmp_path, monkeypatch):
-    monkeypatch.setattr("gen_eval.summary.summarize", None)
+    monkeypatch.setattr("gen_eval.passing.summarize", None)
     done = run("stats", sets.real, "-o", tmp_path / "missing" / "real.safetensors")
     assert (done.code, done.out) == (1, "")
     assert "missing" in done.err

@@ -23,9 +23,10 @@ from gen_eval.extractors.inception_weights import WEIGHTS, read_weights
 from gen_eval.fetch import fetch
 from gen_eval.images import open_images
 from gen_eval.metrics import find_measure
+from gen_eval.passing import Request, summarize
 from gen_eval.planning import load_extractors
 from gen_eval.protocols import find_protocol
-from gen_eval.summary import Request, Summary, summarize
+from gen_eval.summary import Summary
 
 Pair = tuple[Path, Path]  # real, fake
 

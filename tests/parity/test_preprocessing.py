@@ -67,8 +67,8 @@ def reaching(protocol, network, image):
         [find_measure(f"fd:{network}")], PROTOCOLS[protocol], device=torch.device("cpu")
     )[network]
     to = extractor.resize
-    prepared = [resize.prepare(image, to.size, to.kernel, to.fit, to.scaled)]
-    batch = resize.finish(prepared, to.size, to.kernel, extractor.device)
+    prepared = [resize.prepare(image, to)]
+    batch = resize.finish(prepared, to, extractor.device)
     return extractor(batch, ["pool"])["pool"].view(3, to.size, to.size)
 
 

@@ -16,8 +16,8 @@ from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Pixels
 from gen_eval.fetch import Asset
 from gen_eval.images import open_images
+from gen_eval.passing import Request, summarize
 from gen_eval.spec import Resize, Spec
-from gen_eval.summary import Request, summarize
 
 SPEC = Spec("inception", "0123456789abcdef", Resize(299, "tf1-bilinear"), "(x-128)/128")
 OTHERS = {

@@ -20,9 +20,9 @@ from gen_eval.metrics.metric import BOTH, on_classes
 from gen_eval.metrics.rows import mean_of, of_each
 from gen_eval.metrics.transport.sliced import sliced_wasserstein
 from gen_eval.metrics.two_sample.pool import Pool
+from gen_eval.passing import Request
 from gen_eval.sources import open_source
 from gen_eval.stats import Features, Moments, Sample
-from gen_eval.summary import Request
 
 N, DIM = 16_384, 1024
 SIZE = N * DIM * 4  # bytes of the rows: freed, such a block goes back to the system

@@ -20,8 +20,8 @@ from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Custom, Pixels
 from gen_eval.images import open_images
 from gen_eval.metrics import Measure, Metric, Score
+from gen_eval.passing import Request, summarize
 from gen_eval.spec import Spec
-from gen_eval.summary import Request, summarize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

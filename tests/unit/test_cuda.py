@@ -17,9 +17,9 @@ from gen_eval.metrics import METRICS
 from gen_eval.metrics.frechet.frechet import METHODS, frechet
 from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.monitor import Monitor
+from gen_eval.passing import Gather, Reading, Request
 from gen_eval.spec import Resize
 from gen_eval.stats import Features, Moments, SampleBuilder
-from gen_eval.summary import Gather, Reading, Request
 from gen_eval.zoo import MODELS, TrainingData, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch finds no CUDA device")
@@ -136,7 +136,8 @@ def test_an_offloaded_monitor_leaves_no_network_on_the_gpu():
 def test_a_pass_does_not_wait_for_the_gpu_batch_by_batch(kernel):
     rng = np.random.default_rng(3)
     images = [rng.integers(0, 256, shape, np.uint8) for shape in ((40, 60, 3), (32, 32, 3), (40, 60, 3))]
-    batch = [{Resize(16, kernel): resize.prepare(image, 16, kernel)} for image in images]
+    to = Resize(16, kernel)
+    batch = [{to: resize.prepare(image, to)} for image in images]
     own = Custom(lambda x: x.mean((2, 3)), size=16, name="mine", version="1", resize=kernel, device="cuda")
     sample = SampleBuilder(300, 3, 100, own.device)
     reading = Reading(Request(own, ("pool",)), {"pool": Gather(open_images(images), sample)})
@@ -155,10 +156,9 @@ def test_a_pass_does_not_wait_for_the_gpu_batch_by_batch(kernel):
 def test_images_are_resized_as_on_the_cpu(kernel):
     rng = np.random.default_rng(3)
     images = [rng.integers(0, 256, shape, np.uint8) for shape in ((40, 60, 3), (32, 32, 3), (40, 60, 3))]
-    prepared = [resize.prepare(image, 299, kernel) for image in images]
-    on_cpu, on_gpu = (
-        resize.finish(prepared, 299, kernel, torch.device(device)) for device in ("cpu", "cuda")
-    )
+    to = Resize(299, kernel)
+    prepared = [resize.prepare(image, to) for image in images]
+    on_cpu, on_gpu = (resize.finish(prepared, to, torch.device(device)) for device in ("cpu", "cuda"))
     assert on_gpu.is_cuda
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=0, atol=1e-3)
 

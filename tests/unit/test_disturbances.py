@@ -23,8 +23,8 @@ from gen_eval.disturbances.pixels import (
 from gen_eval.errors import TooFewImages, UnknownName, UsageError
 from gen_eval.extractors import Pixels
 from gen_eval.images import Images, open_images
+from gen_eval.passing import Request, summarize
 from gen_eval.progress import silent
-from gen_eval.summary import Request, summarize
 
 ROWS = list(DISTURBANCES.values())
 OF_IMAGES = [row for row in ROWS if row.pixels]

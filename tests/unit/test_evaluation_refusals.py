@@ -9,13 +9,11 @@ from gen_eval.errors import (
     CorruptImages,
     GenEvalError,
     ImagesError,
-    NumericalError,
     TooFewImages,
     UnknownName,
     UsageError,
 )
 from gen_eval.evaluation import evaluate
-from gen_eval.extractors import EXTRACTORS, Pixels
 from gen_eval.metrics import Measure, Metric, Score
 
 MEASURE = "frechet:pixels"
@@ -178,24 +176,6 @@ def test_a_cache_that_cannot_be_written_to_is_refused_before_an_image_is_read(
     with pytest.raises(GenEvalError, match="cache"):
         measure(generated, reference, cache=tmp_path / "file")
     assert generated.reads == reference.reads == 0
-
-
-class Unsound(Pixels):
-    """An extractor that breaks down on one image."""
-
-    def __call__(self, images, taps=("pool",)):
-        features = super().__call__(images, taps)
-        features["pool"][features["pool"].mean(1) > 254] = float("nan")
-        return features
-
-
-def test_features_that_are_not_finite_stop_the_run(monkeypatch, fake, real):
-    monkeypatch.setitem(EXTRACTORS, "unsound", lambda **options: Unsound())
-    white = np.concatenate([fake, np.full((1, 12, 10, 3), 255, np.uint8)])
-    with pytest.raises(
-        NumericalError, match=r"features of 1 images of array are NaN or infinite, first those of #\d+"
-    ):
-        evaluate(["frechet:unsound"], generated=white, reference=real)
 
 
 # --- Corrupt files

@@ -17,8 +17,8 @@ from gen_eval.errors import IncomparableError, UsageError
 from gen_eval.extractors import Pixels
 from gen_eval.images import open_images
 from gen_eval.merging import merge
+from gen_eval.passing import Request, summarize
 from gen_eval.stats import Features
-from gen_eval.summary import Request, summarize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,9 +10,9 @@ from gen_eval.errors import NumericalError, UsageError
 from gen_eval.evaluation import Evaluation, evaluate
 from gen_eval.extractors import Pixels
 from gen_eval.images import open_images
+from gen_eval.passing import Request, summarize
 from gen_eval.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from gen_eval.resize import tf1_bilinear
-from gen_eval.summary import Request, summarize
 
 RNG = np.random.default_rng(0)
 FAKE, REAL = (RNG.integers(0, high, (n, 8, 8, 3), dtype=np.uint8) for n, high in ((230, 256), (260, 220)))

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import EXTRACTORS, Pixels
 from gen_eval.metrics import Measure, Metric, find_measure
+from gen_eval.passing import DEFAULT_ROWS
 from gen_eval.planning import Plan, load_extractors, pick_device, role_in
 from gen_eval.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from gen_eval.spec import Spec
-from gen_eval.summary import DEFAULT_ROWS
 
 CPU = torch.device("cpu")
 TERMS = PROTOCOLS[DEFAULT_PROTOCOL]

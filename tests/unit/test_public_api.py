@@ -51,7 +51,7 @@ def test_names_resolve_whichever_is_touched_first():
     # called like a function would take its place.
     run("import gen_eval; gen_eval.fid; from gen_eval import evaluate; assert callable(evaluate)")
     run(
-        "import gen_eval.evaluation, gen_eval.store, gen_eval.summary, gen_eval.images\n"
+        "import gen_eval.evaluation, gen_eval.store, gen_eval.passing, gen_eval.images\n"
         "from gen_eval import evaluate, fid, load, summarize\n"
         "assert all(map(callable, (evaluate, fid, load, summarize)))\n"
     )

@@ -20,11 +20,11 @@ from gen_eval.fetch import Asset, Https, add, cached
 from gen_eval.images.arrays import Arrays
 from gen_eval.metrics import Measure, Metric, Score, find_measure
 from gen_eval.monitor import Monitor
+from gen_eval.passing import Request, summarize
 from gen_eval.planning import load_extractors
 from gen_eval.progress import silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
 from gen_eval.references import DatasetImages, Shipped
-from gen_eval.summary import Request, summarize
 
 pytestmark = pytest.mark.usefixtures("one_thread", "gray")
 

@@ -25,9 +25,9 @@ def image_of(shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
-def resized(image, size, kernel, fit="whole", scaled=0):
-    prepared = [resize.prepare(image, size, kernel, fit, scaled)]
-    return resize.finish(prepared, size, kernel, CPU)[0].numpy()
+def resized(image, *terms):
+    to = Resize(*terms)
+    return resize.finish([resize.prepare(image, to)], to, CPU)[0].numpy()
 
 
 def tensorflow1_axis(size_in, size_out):
@@ -145,9 +145,8 @@ def test_channels_do_not_mix(kernel):
 
 @pytest.mark.parametrize("kernel", resize.KERNELS)
 def test_a_batch_of_mixed_sizes_is_each_image_by_itself(kernel):
-    images = [image_of(shape) for shape in SHAPES]
-    prepared = [resize.prepare(image, 32, kernel) for image in images]
-    batch = resize.finish(prepared, 32, kernel, CPU)
+    images, to = [image_of(shape) for shape in SHAPES], Resize(32, kernel)
+    batch = resize.finish([resize.prepare(image, to) for image in images], to, CPU)
     assert batch.shape == (len(images), 3, 32, 32)
     assert batch.dtype == torch.float32
     for image, out in zip(images, batch, strict=True):
@@ -157,12 +156,13 @@ def test_a_batch_of_mixed_sizes_is_each_image_by_itself(kernel):
 @pytest.mark.parametrize("kernel", resize.TENSOR_KERNELS)
 def test_images_of_one_shape_may_go_together_as_on_a_gpu(kernel, monkeypatch):
     images = [image_of(shape) for shape in (SHAPES[0], SHAPES[1], SHAPES[0], SHAPES[0])]
-    prepared = [resize.prepare(image, 32, kernel) for image in images]
-    one_by_one = resize.finish(prepared, 32, kernel, CPU)
+    to = Resize(32, kernel)
+    prepared = [resize.prepare(image, to) for image in images]
+    one_by_one = resize.finish(prepared, to, CPU)
     groups = resize._together(prepared, torch.device("cuda"))
     assert groups == [[0, 2, 3], [1]]
     monkeypatch.setattr(resize, "_together", lambda images, device: groups)
-    torch.testing.assert_close(resize.finish(prepared, 32, kernel, CPU), one_by_one, rtol=0, atol=1e-3)
+    torch.testing.assert_close(resize.finish(prepared, to, CPU), one_by_one, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("kernel", resize.KERNELS)
@@ -176,10 +176,10 @@ def test_the_image_itself_is_not_written_to(kernel):
 def test_tensor_kernels_leave_the_image_for_the_device_and_pixel_kernels_finish_it():
     image = image_of((20, 30))
     for kernel in resize.TENSOR_KERNELS:
-        prepared = resize.prepare(image, 16, kernel)
+        prepared = resize.prepare(image, Resize(16, kernel))
         assert (prepared.dtype, prepared.shape) == (torch.uint8, (20, 30, 3))
     for kernel in resize.PIXEL_KERNELS:
-        prepared = resize.prepare(image, 16, kernel)
+        prepared = resize.prepare(image, Resize(16, kernel))
         dtype = torch.uint8 if kernel.endswith("uint8") else torch.float32
         assert (prepared.dtype, prepared.shape) == (dtype, (3, 16, 16))
 
@@ -191,7 +191,7 @@ def test_every_kernel_is_of_exactly_one_kind():
 
 def test_an_unknown_kernel_is_refused_with_the_nearest():
     with pytest.raises(UnknownName, match="unknown resize kernel 'tf1-bilinar': did you mean 'tf1-bilinear'"):
-        resize.prepare(image_of((8, 8)), 8, "tf1-bilinar")
+        resize.prepare(image_of((8, 8)), Resize(8, "tf1-bilinar"))
 
 
 # --- Cuts, and the kernels that round: bit for bit what torchvision and timm do to a Pillow image
@@ -293,14 +293,14 @@ def test_rounding_is_what_tells_the_kernels_apart():
 @pytest.mark.parametrize(("fit", "scaled"), [("shorter", 0), ("square", 0), ("whole", 256)])
 def test_kernels_that_cannot_cut_say_so(kernel, fit, scaled):
     with pytest.raises(UsageError, match="squashes whole images"):
-        resize.prepare(smooth((40, 50)), 32, kernel, fit, scaled)
+        resize.prepare(smooth((40, 50)), Resize(32, kernel, fit, scaled))
 
 
 def test_nonsense_is_refused():
     with pytest.raises(UnknownName, match="unknown fit of a resize 'short': did you mean 'shorter'"):
-        resize.prepare(smooth((40, 50)), 32, "pil-bicubic", "short")
+        resize.prepare(smooth((40, 50)), Resize(32, "pil-bicubic", "short"))
     with pytest.raises(UsageError, match="a square of 32 cannot be cut out of an image resized to 16"):
-        resize.prepare(smooth((40, 50)), 32, "pil-bicubic", "shorter", 16)
+        resize.prepare(smooth((40, 50)), Resize(32, "pil-bicubic", "shorter", 16))
 
 
 # --- What a spec says of them

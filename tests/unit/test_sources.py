@@ -15,10 +15,11 @@ from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Identity, Pixels
 from gen_eval.images import Images
 from gen_eval.metrics import Measure, Metric, Score
+from gen_eval.passing import Request
 from gen_eval.sources import Vectors, dim_of_vectors, open_source, settle
 from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments
-from gen_eval.summary import Request, Summary
+from gen_eval.summary import Summary
 from gen_eval.zoo import WORLDS
 
 pytestmark = pytest.mark.usefixtures("one_thread")

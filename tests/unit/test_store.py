@@ -14,15 +14,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gen_eval import sealed, store
-from gen_eval.errors import IncomparableError, StoreError
+from gen_eval.errors import StoreError
 from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments, Sample
 from gen_eval.summary import Summary
 
 SPEC = Spec("inception", "0123456789abcdef", Resize(299, "tf1-bilinear"), "(x-128)/128")
-
-
-# --- Summary
 
 
 def features_of(n=40, d=6, limit=10, seed=0):
@@ -44,25 +41,6 @@ def summary_of(features=None, **changes):
         notes={"gray to RGB": 3},
     )
     return dataclasses.replace(default, **changes)
-
-
-def test_features_are_given_on_exactly_their_terms():
-    summary = summary_of()
-    assert summary.require(SPEC, "pool") is summary.features[SPEC, "pool"]
-
-
-def test_features_on_other_terms_are_refused_naming_the_term_and_the_cure(other):
-    cure = "--extractor" if other.spec.name != SPEC.name else "--protocol"
-    with pytest.raises(IncomparableError, match=cure) as caught:
-        summary_of().require(other.spec, "pool")
-    (line,) = SPEC.differences(other.spec)
-    assert line in str(caught.value)
-    assert "fakes/ünï" in str(caught.value)
-
-
-def test_another_tap_is_refused_by_name():
-    with pytest.raises(IncomparableError, match="tap: pool against logits"):
-        summary_of().require(SPEC, "logits")
 
 
 # --- Files of our own

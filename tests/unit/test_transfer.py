@@ -1,16 +1,9 @@
-"""From the host to the device: what arrives, and what happens where it does not fit."""
+"""From the host to the device: what arrives."""
 
 from __future__ import annotations
 
-import logging
-
-import numpy as np
-import pytest
 import torch
 
-from gen_eval import Monitor, evaluate
-from gen_eval.errors import UsageError
-from gen_eval.extractors import Custom
 from gen_eval.transfer import Pace, moved, stacked
 
 CPU = torch.device("cpu")
@@ -21,68 +14,3 @@ def test_what_is_on_the_device_stays_as_it_is():
     assert moved(values, CPU) is values
     assert torch.equal(stacked([values, -values], CPU), torch.stack([values, -values]))
     Pace(CPU).step()  # nothing to wait for
-
-
-NO_ROOM = (
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-    RuntimeError("GET was unable to find an engine to execute this computation"),
-)
-
-
-class Small:
-    """A network on a device whose memory takes so many images at once."""
-
-    def __init__(self, most, error=NO_ROOM[0]):
-        self.most, self.error, self.sizes = most, error, []
-
-    def __call__(self, x):
-        self.sizes.append(len(x))
-        if len(x) > self.most:
-            raise self.error
-        return x.flatten(1)
-
-
-def options(net):
-    own = {"mine": Custom(net, size=6, name="mine", version="1", resize="tf1-bilinear")}
-    return {"measures": "frechet:mine", "extractors": own, "batch_size": 16}
-
-
-@pytest.fixture
-def images():
-    return np.random.default_rng(0).integers(0, 256, (50, 6, 6, 3), dtype=np.uint8)
-
-
-@pytest.mark.parametrize("error", NO_ROOM, ids=lambda error: type(error).__name__)
-def test_what_does_not_fit_together_goes_in_halves_from_then_on(images, error, caplog):
-    net = Small(7, error)
-    with caplog.at_level(logging.WARNING, "gen_eval"):
-        found = evaluate(generated=images[::-1], reference=images[:40], **options(net))
-    expected = evaluate(generated=images[::-1], reference=images[:40], **options(Small(99)))
-    assert found[0].value == pytest.approx(expected[0].value, rel=1e-9)
-    assert found[0].sets == expected[0].sets
-    assert net.sizes[:7] == [2, 16, 8, 4, 4, 4, 4]  # the first two are those that it is tried on
-    assert all(size <= 16 for size in net.sizes)
-    assert "16 images do not fit through mine together in the memory of cpu: it takes 8" in caplog.text
-    assert len(caplog.records) == 2 * 2  # two halvings, on each of two sets
-
-
-def test_a_monitor_goes_in_halves_as_well(images):
-    monitor = Monitor(reference=images[:40], **options(Small(3)))
-    monitor.update(images[::-1].copy())
-    expected = evaluate(generated=images[::-1], reference=images[:40], **options(Small(99)))
-    assert monitor.compute()[0].value == pytest.approx(expected[0].value, rel=1e-9)
-
-
-def test_where_not_even_one_image_fits_it_is_said(images):
-    net = Small(2)
-    settings = options(net)
-    net.most = 0
-    with pytest.raises(UsageError, match="not even one image goes through mine in the memory.*--device cpu"):
-        evaluate(generated=images, reference=images[:40], **settings)
-
-
-def test_what_else_a_network_raises_is_no_lack_of_room(images):
-    net = Small(2, RuntimeError("shapes do not fit"))
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
-        evaluate(generated=images, reference=images[:40], **options(net))
-    assert net.sizes == [2, 16]

@@ -18,8 +18,8 @@ from gen_eval.errors import CorruptImages, UsageError
 from gen_eval.extractors import Pixels
 from gen_eval.images import open_images
 from gen_eval.metrics import find_measure
+from gen_eval.passing import Request
 from gen_eval.protocols import find_protocol
-from gen_eval.summary import Request
 
 FID = find_measure("fid:pixels")
 TERMS = find_protocol("torch-fidelity")

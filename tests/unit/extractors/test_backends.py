@@ -257,7 +257,7 @@ def test_results_say_what_ran_the_network_for_each_set():
 def test_statistics_keep_what_made_them_and_a_monitor_at_rest_does_too(tmp_path):
     from gen_eval import store
     from gen_eval.images import open_images
-    from gen_eval.summary import Request, summarize
+    from gen_eval.passing import Request, summarize
 
     path = tmp_path / "real.safetensors"
     store.save(summarize(open_images(images(0)), [Request(Told("torch 2"), ("pool",))]), path)

@@ -12,8 +12,8 @@ from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Custom, Identity, Normalize, find_extractor
 from gen_eval.extractors.custom import UNKNOWN
 from gen_eval.images import open_images
+from gen_eval.passing import Request, summarize
 from gen_eval.spec import NO_RESIZE, Resize
-from gen_eval.summary import Request, summarize
 
 
 def make_net(seed=0):
@@ -179,8 +179,9 @@ def test_it_serves_a_pass_over_images():
     extractor = Custom(mean_colour, size=16)
     summary = summarize(open_images(images), [Request(extractor, ("pool",))])
     features = summary.require(extractor.spec("pool"), "pool")
-    prepared = [resize.prepare(image, 16, "pil-bicubic") for image in images]
-    rows = mean_colour(resize.finish(prepared, 16, "pil-bicubic", torch.device("cpu")) / 255)
+    to = Resize(16, "pil-bicubic")
+    prepared = [resize.prepare(image, to) for image in images]
+    rows = mean_colour(resize.finish(prepared, to, torch.device("cpu")) / 255)
     assert torch.allclose(features.moments.mean.float(), rows.mean(0), atol=1e-6)
 
 

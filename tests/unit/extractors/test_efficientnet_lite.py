@@ -93,9 +93,8 @@ def strides_of(state):
 
 
 def batch_of(extractor, images):
-    to = extractor.resize
-    prepared = [resize.prepare(image, to.size, to.kernel, to.fit, to.scaled) for image in images]
-    return resize.finish(prepared, to.size, to.kernel, extractor.device)
+    prepared = [resize.prepare(image, extractor.resize) for image in images]
+    return resize.finish(prepared, extractor.resize, extractor.device)
 
 
 def test_every_variant_is_the_network_written_out(variant):

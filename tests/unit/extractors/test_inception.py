@@ -21,6 +21,7 @@ from gen_eval.extractors.inception_weights import (
     read_weights,
 )
 from gen_eval.precision import full_precision
+from gen_eval.spec import Resize
 
 pytestmark = pytest.mark.network
 
@@ -34,8 +35,9 @@ def inception(whole_file):
 
 
 def enlarged(images, kernel="tf1-bilinear"):
-    prepared = [resize.prepare(np.ascontiguousarray(image.permute(1, 2, 0)), 299, kernel) for image in images]
-    return resize.finish(prepared, 299, kernel, CPU)
+    to = Resize(299, kernel)
+    prepared = [resize.prepare(np.ascontiguousarray(image.permute(1, 2, 0)), to) for image in images]
+    return resize.finish(prepared, to, CPU)
 
 
 @pytest.fixture(scope="module")

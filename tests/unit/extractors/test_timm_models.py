@@ -66,9 +66,8 @@ def image_of(shape=(203, 130), seed=0):
 
 
 def batch_of(extractor, *images):
-    to = extractor.resize
-    prepared = [resize.prepare(image, to.size, to.kernel, to.fit, to.scaled) for image in images]
-    return resize.finish(prepared, to.size, to.kernel, extractor.device)
+    prepared = [resize.prepare(image, extractor.resize) for image in images]
+    return resize.finish(prepared, extractor.resize, extractor.device)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,8 +13,8 @@ from PIL import Image
 
 from gen_eval.extractors import Pixels
 from gen_eval.images import Decoded, open_images
+from gen_eval.passing import Request, summarize
 from gen_eval.progress import silent
-from gen_eval.summary import Request, summarize
 
 N = 7
 PIXELS = np.random.default_rng(0).integers(0, 256, (N, 6, 5, 3), dtype=np.uint8)
