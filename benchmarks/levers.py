@@ -27,7 +27,7 @@ import torch
 from gen_eval import passing
 from gen_eval.bench.pictures import write_folder
 from gen_eval.bench.recording import write_csv
-from gen_eval.extractors import Inception
+from gen_eval.extractors import Inception, inception
 from gen_eval.images import Images, open_images
 from gen_eval.metrics.kernel import sums
 from gen_eval.metrics.kernel.kernels import polynomial
@@ -58,8 +58,15 @@ class Lever:
 
 
 @cache
-def _inception() -> Inception:
-    return Inception.load(offline=True)
+def _inception(precision: str = "fp32", *, fused: bool = True) -> Inception:
+    """With convolutions of :mod:`gen_eval.extractors.onednn`, or of torch's public operators alone."""
+    before = inception.is_usable
+    if not fused:
+        inception.is_usable = lambda dtype: False
+    try:
+        return Inception.load(precision=precision, offline=True)
+    finally:
+        inception.is_usable = before
 
 
 @cache
@@ -72,9 +79,13 @@ def _features(seed: int) -> torch.Tensor:
     return torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(seed))
 
 
-def _pass(folder: Path, *, batch_size: int | None = None, workers: int | None = None) -> object:
-    request = passing.Request(_inception(), ("pool",))
-    return passing.summarize(_images(folder), [request], batch_size=batch_size, workers=workers)
+def _pass(folder: Path, network: Inception | None = None, **options: int) -> object:
+    request = passing.Request(network or _inception(), ("pool",))
+    return passing.summarize(_images(folder), [request], **options)
+
+
+def _default_batch_size(precision: str) -> int:
+    return passing.default_batch_size([passing.Request(_inception(precision), ("pool",))])
 
 
 def _in_threads(threads: int, folder: Path) -> object:
@@ -106,22 +117,39 @@ def _gram(block: int, _: Path) -> object:
     return sums.Gram(polynomial(DIM), _features(0), _features(1), block=block).sums()
 
 
+_A_PASS = f"a pass over {IMAGES} JPEG images of {SIZE} px"
 LEVERS: Mapping[str, Lever] = {
     "batch-size": Lever(
         lambda size, folder: _pass(folder, batch_size=size),
         (4, 8, 16, 32, 64),
-        lambda: passing.default_batch_size([passing.Request(_inception(), ("pool",))]),
-        f"a pass over {IMAGES} JPEG images of {SIZE} px",
+        lambda: _default_batch_size("fp32"),
+        _A_PASS,
+    ),
+    "batch-size-bf16": Lever(
+        lambda size, folder: _pass(folder, _inception("bf16"), batch_size=size),
+        (4, 8, 16, 32, 64),
+        lambda: _default_batch_size("bf16"),
+        f"{_A_PASS}, in bf16",
+    ),
+    "fused": Lever(
+        lambda fused, folder: _pass(folder, _inception(fused=bool(fused))),
+        (0, 1),
+        lambda: int(inception.is_usable(torch.float32)),
+        f"{_A_PASS}, ReLUs by themselves (0) or within the convolutions",
+    ),
+    "fused-bf16": Lever(
+        lambda fused, folder: _pass(folder, _inception("bf16", fused=bool(fused))),
+        (0, 1),
+        lambda: int(inception.is_usable(torch.bfloat16)),
+        f"{_A_PASS}, in bf16, the same",
     ),
     "workers": Lever(
         lambda workers, folder: _pass(folder, workers=workers),
         (0, 1, 2, 4),
         passing.default_workers,
-        f"a pass over {IMAGES} JPEG images of {SIZE} px",
+        _A_PASS,
     ),
-    "threads": Lever(
-        _in_threads, (1, 2, 4), torch.get_num_threads, f"a pass over {IMAGES} JPEG images of {SIZE} px"
-    ),
+    "threads": Lever(_in_threads, (1, 2, 4), torch.get_num_threads, _A_PASS),
     "moments-block": Lever(
         _moments, (64, 256, 512, 1024, 4096), lambda: passing._BLOCK, f"moments of {ROWS} x {DIM} features"
     ),

@@ -3,7 +3,7 @@
 :func:`torch.nn.functional.conv2d` reorders the weights at each call, and a ReLU after it reads and writes every output
 once more. The operators here do neither. torch's compiler makes use of them, yet they are not public: where they are
 missing, or give anything else than torch's public ones do, :func:`is_usable` says no. The features are the same to
-rounding; of the FID Inception there are 7 % more images a second in fp32 and 40 % more in bf16 (``benchmarks/levers.py``).
+rounding. The FID Inception sees 7 % more images a second in fp32, and 40 % more in bf16 (``benchmarks/levers.py``).
 """
 
 from __future__ import annotations
