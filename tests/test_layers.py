@@ -60,7 +60,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "foreign": ("errors", "sealed", "stats"),
     "merging": ("errors", "spec", "stats", "summary"),
     "compact": ("errors", "stats", "engines"),
-    "store": ("errors", "sealed", "spec", "stats", "compact", "foreign", "summary"),
+    "store": ("errors", "fetch", "sealed", "spec", "stats", "compact", "foreign", "summary"),
     "exporting": ("errors", "spec", "protocols", "terms", "foreign", "summary"),
     "cache": (*BASE, "sealed", "spec", "images", "extractors", "summary", "passing", "store"),
     "references": (*BASE, "spec", "fetch", "datasets", "images", "summary", "passing", "store", "cache"),
