@@ -103,7 +103,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "validation": (
         *(*BASE, "sealed", "draws", "latent", "engines", "datasets", "zoo", "likelihood", "evaluation"),
     ),
-    "two_sample": ("errors", "extractors", "engines", "metrics", "sources", "results", "evaluation"),
+    "two_sample": (
+        *("errors", "extractors", "engines", "metrics", "sources", "results", "comparison", "evaluation"),
+    ),
 }
 TABLE = ([], ["metric"], ["table"])
 # What an engine may know besides: tensors in, numbers out.
