@@ -170,13 +170,9 @@ def show_terms(results: Sequence[Result]) -> None:
                 sets[role] = info
     for role, info in sets.items():
         shown = "held-out" if role == "heldout" else role
-        click.echo(f"{shown:11}{info.name}, {_count(info)}, content {info.digest[:12]}")
+        click.echo(f"{shown:11}{info.name}, {info.count}, content {info.digest[:12]}")
     for spec, tap in dict.fromkeys((result.spec, result.tap) for result in results):
         claimed = " (claimed)" if any(info.claimed for info in sets.values()) else ""
         click.echo(f"{'features':11}{spec.name} {tap}, weights {spec.weights}{claimed}")
         click.echo(f"{'':11}{spec.resize}, {spec.normalize}, {spec.precision}")
     click.echo(f"{'protocol':11}{results[0].protocol}")
-
-
-def _count(info: SetInfo) -> str:
-    return "unknown n" if info.n is None else f"{info.n:,} images"

@@ -36,7 +36,9 @@ __all__ = [
     "cached",
     "fetch",
     "find",
+    "is_offline",
     "named_by_user",
+    "sha256_of",
     "verify",
 ]
 
@@ -96,7 +98,7 @@ def find(asset: Asset) -> Path | None:
         return own
     for source in asset.sources:
         path = _cache_path(asset, source)
-        if path.is_file() and _sha256(path) == source.sha256:
+        if path.is_file() and sha256_of(path) == source.sha256:
             return path
     return _installed(asset)
 
@@ -118,7 +120,7 @@ def fetch(asset: Asset, *, offline: bool | None = None, progress: Progress = sil
     found = find(asset)
     if found is not None:
         return found
-    if _is_offline(offline):
+    if is_offline(offline):
         corrupt = "".join(f" ({path} is corrupt)" for path in cached(asset))
         what = f"is not on this machine{corrupt}, and the network is off (offline=True or GEN_EVAL_OFFLINE)"
         raise _failure(asset, what, [(source, "not tried") for source in asset.sources])
@@ -143,7 +145,7 @@ def add(asset: Asset, file: Path) -> Path:
     """
     if not file.is_file():
         raise UsageError(f"{file} is not a file")
-    found = _sha256(file)
+    found = sha256_of(file)
     source = next((source for source in asset.sources if source.sha256 == found), None)
     if source is None:
         accepted = "\n".join(f"  {source.sha256}  {source.filename}" for source in asset.sources)
@@ -168,7 +170,23 @@ def cached(asset: Asset) -> list[Path]:
 def verify(asset: Asset) -> list[tuple[Path, bool]]:
     """Each file of the asset in the cache, and whether its content is what its sha256 says."""
     expected = {_cache_path(asset, source): source.sha256 for source in asset.sources}
-    return [(path, _sha256(path) == expected[path]) for path in cached(asset)]
+    return [(path, sha256_of(path) == expected[path]) for path in cached(asset)]
+
+
+def is_offline(offline: bool | None) -> bool:
+    """Whether the network is off, for the caller or in the environment."""
+    if offline is not None:
+        return offline
+    return os.environ.get("GEN_EVAL_OFFLINE", "").lower() not in ("", "0", "false", "no")
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file, in hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _cache_path(asset: Asset, source: Source) -> Path:
@@ -201,15 +219,9 @@ def _installed(asset: Asset) -> Path | None:
         except importlib.metadata.PackageNotFoundError:
             continue
         path = Path(str(located))
-        if path.is_file() and _sha256(path) == source.sha256:
+        if path.is_file() and sha256_of(path) == source.sha256:
             return path
     return None
-
-
-def _is_offline(offline: bool | None) -> bool:
-    if offline is not None:
-        return offline
-    return os.environ.get("GEN_EVAL_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 
 def _failure(asset: Asset, what: str, reasons: Sequence[tuple[Source, str]]) -> FetchError:
@@ -220,17 +232,9 @@ def _failure(asset: Asset, what: str, reasons: Sequence[tuple[Source, str]]) -> 
     return FetchError("\n".join([*lines, asset.advice]).rstrip())
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _accept(part: Path, target: Path, source: Source) -> None:
     """Move a finished download to its place, or throw it away if it is not what it should be."""
-    found = _sha256(part)
+    found = sha256_of(part)
     if found != source.sha256:
         part.unlink()
         raise ChecksumMismatch(f"its sha256 is {found}, not {source.sha256}; it was thrown away")

@@ -27,7 +27,7 @@ from gen_eval.metrics import Measure
 from gen_eval.planning import Plan, require_row_limit
 from gen_eval.results import Result
 from gen_eval.spec import Resize, Spec
-from gen_eval.streaming import Part, Stream
+from gen_eval.streaming import Stream, Tally
 from gen_eval.summary import Summary, made_with
 
 FORMAT = "gen_eval monitor 1"
@@ -84,7 +84,7 @@ class Monitor(Evaluation):
         self._plan = self._make_plan(self._sources)
         self._fed = [role for role in _ROLES if role not in self._sources and self._plan.requests(role)]
         self._streams: dict[str, Stream] = {}
-        self._parts: dict[str, Part] = {}  # what of them is at rest
+        self._tallies: dict[str, Tally] = {}  # what of them is at rest
         self._require_images()
         require_row_limit(self._plan)
 
@@ -164,7 +164,7 @@ class Monitor(Evaluation):
         for role in ("generated", "reference") if real else ("generated",):
             self._forget(role)
             self._streams.pop(role, None)
-            self._parts.pop(role, None)
+            self._tallies.pop(role, None)
 
     def offload(self) -> None:
         """Leave nothing on the GPU: networks are loaded again when images come, and features moved back.
@@ -173,7 +173,7 @@ class Monitor(Evaluation):
         """
         cpu = torch.device("cpu")
         with _by_itself(self._device):
-            self._parts |= {role: stream.part().to(cpu) for role, stream in self._streams.items()}
+            self._tallies |= {role: stream.tally().to(cpu) for role, stream in self._streams.items()}
         self._streams.clear()
         self._summaries = {role: summary.to(cpu) for role, summary in self._summaries.items()}
         if "reference" in self._fed and "reference" in self._summaries:
@@ -195,7 +195,7 @@ class Monitor(Evaluation):
             return {
                 "format": FORMAT,
                 "terms": json.dumps(self._feeding_terms()),
-                **{role: self._part(role).state() for role in self._fed},
+                **{role: self._tally(role).state() for role in self._fed},
             }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -211,9 +211,9 @@ class Monitor(Evaluation):
         if lacking := {"terms", *self._fed} - state.keys():
             raise StoreError(f"this state of a monitor lacks {' and '.join(sorted(lacking))}: it is damaged")
         _require_equal(self._feeding_terms(), _terms_of(state), "the state", "this monitor")
-        parts = {role: Part.from_state(state[role], self._settled.requests(role)) for role in self._fed}
+        tallies = {role: Tally.from_state(state[role], self._settled.requests(role)) for role in self._fed}
         self.reset(real=True)
-        self._parts = {role: part for role, part in parts.items() if part.n}
+        self._tallies = {role: tally for role, tally in tallies.items() if tally.n}
 
     @property
     def _settled(self) -> Plan:
@@ -234,9 +234,9 @@ class Monitor(Evaluation):
                 self._settled.requests(role),
                 rows=self._settled.rows(role),
                 batch_size=self._observing["batch_size"],
-                start=self._parts.get(role),
+                start=self._tallies.get(role),
             )
-            self._parts.pop(role, None)
+            self._tallies.pop(role, None)
         return self._streams[role]
 
     def _forget(self, role: str) -> None:
@@ -250,10 +250,10 @@ class Monitor(Evaluation):
         self._sources["reference"] = self._summaries["reference"] = reference
         self._of_heldout = None
 
-    def _part(self, role: str) -> Part:
+    def _tally(self, role: str) -> Tally:
         if role in self._streams:
-            return self._streams[role].part()
-        return self._parts.get(role, Part())
+            return self._streams[role].tally()
+        return self._tallies.get(role, Tally())
 
     def _wake(self) -> None:
         """Load the networks that :meth:`offload` gave up."""
@@ -278,31 +278,31 @@ class Monitor(Evaluation):
             raise UsageError(f"an index counts images from 0, found {int(index.min())}")
         return index.to("cpu", copy=True)
 
-    def _gathered(self, roles: Sequence[str]) -> dict[str, Part]:
+    def _gathered(self, roles: Sequence[str]) -> dict[str, Tally]:
         """What was fed of each role, to all ranks."""
-        own = {role: self._part(role) for role in roles}
+        own = {role: self._tally(role) for role in roles}
         if self._alone or distributed.world_size() == 1:
             return own
         terms = {name: term for name, term in self._feeding_terms().items() if name != "rank"}
         terms |= {"parameters": dict(self._protocol.params), "reference": self._reference_mark()}
-        mine = terms, {role: part.to(torch.device("cpu")) for role, part in own.items()}
+        mine = terms, {role: tally.to(torch.device("cpu")) for role, tally in own.items()}
         meeting = "Monitor.compute()" if "generated" in roles else "Monitor.measure()"
         everyone = distributed.all_gather(mine, meeting, self._timeout)
         for rank, (others, _) in enumerate(everyone):
             _require_equal(terms, others, f"rank {rank}", f"rank {distributed.rank()}")
-        return {role: reduce(Part.__add__, (parts[role] for _, parts in everyone)) for role in roles}
+        return {role: reduce(Tally.__add__, (tallies[role] for _, tallies in everyone)) for role in roles}
 
     def _whole(self, roles: Sequence[str]) -> dict[str, Summary]:
         """The sets in some roles, as metrics take them."""
         record = made_with(self._device, self._settled.extractors.values())
         summaries = {}
-        for role, part in self._gathered(roles).items():
-            if not part.n:
+        for role, tally in self._gathered(roles).items():
+            if not tally.n:
                 real = ", real=True" if role == "reference" else ""
                 raise UsageError(
                     f"there are no {role} images to measure yet: feed them, update(images{real})"
                 )
-            summaries[role] = self._at_home(part.summary(_NAME, record))
+            summaries[role] = self._at_home(tally.summary(_NAME, record))
         return summaries
 
     def _at_home(self, summary: Summary) -> Summary:

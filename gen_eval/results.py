@@ -60,6 +60,11 @@ class SetInfo:
     notes: Mapping[str, int] = field(default_factory=dict)
     claimed: bool = False
 
+    @property
+    def count(self) -> str:
+        """How many images, for people."""
+        return "unknown n" if self.n is None else f"{self.n:,} images"
+
 
 @dataclass(frozen=True)
 class Result:

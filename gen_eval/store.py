@@ -6,7 +6,6 @@ as their upper triangle, or all is as :mod:`gen_eval.compact` has it.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from gen_eval import compact, foreign, sealed
 from gen_eval.errors import StoreError
+from gen_eval.fetch import sha256_of
 from gen_eval.foreign import File
 from gen_eval.sealed import EXTENSION
 from gen_eval.spec import Spec
@@ -141,7 +141,7 @@ def adopt(file: Path | File, spec: Spec, tap: str, *, dim: int, n: int | None = 
     beside = "images beside the statistics, which were used; images:PATH takes the images"
     return Summary(
         name=str(file.path),
-        digest=_sha256(file.path),
+        digest=sha256_of(file.path),
         features={(spec, tap): features},
         made_with={},
         notes={beside: file.images} if file.images else {},
@@ -161,7 +161,7 @@ def describe(path: Path) -> dict[str, Any]:
     return {
         "file": str(path),
         "format": file.format,
-        "digest": _sha256(path),
+        "digest": sha256_of(path),
         "claimed": True,
         "images": file.images,
         "features": [
@@ -202,14 +202,6 @@ def _describe_features(features: Features) -> dict[str, Any]:
         "mean_norm": float(features.moments.mean.norm()),
         "trace": float(features.cov().trace()) if several else None,
     }
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _to_tensors(features: Features) -> dict[str, Tensor]:

@@ -27,8 +27,8 @@ _Waiting: TypeAlias = tuple[dict[Resize, Tensor], int]  # an image, prepared, an
 
 
 @dataclass(frozen=True)
-class Part:
-    """What is known of some images of a set; parts of one set add up.
+class Tally:
+    """What is known of some images of a set; tallies of one set add up.
 
     Args:
         n: number of images.
@@ -46,12 +46,12 @@ class Part:
     notes: Mapping[str, int] = field(default_factory=dict)
     index: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
-    def __add__(self, other: Part) -> Part:
+    def __add__(self, other: Tally) -> Tally:
         if not self.n or not other.n:
             return self if self.n else other
         if bool(len(self.index)) != bool(len(other.index)):
             raise UsageError("either all batches of a set come with index=, on every rank, or none")
-        return Part(
+        return Tally(
             self.n + other.n,
             (self.content + other.content) % _CONTENTS,
             {key: features + other.features[key] for key, features in self.features.items()},
@@ -59,7 +59,7 @@ class Part:
             torch.cat([self.index, other.index]),
         )
 
-    def to(self, device: torch.device) -> Part:
+    def to(self, device: torch.device) -> Tally:
         """The same with its features on another device."""
         return replace(self, features={key: found.to(device) for key, found in self.features.items()})
 
@@ -98,7 +98,7 @@ class Part:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], requests: Sequence[Request]) -> Part:
+    def from_state(cls, state: Mapping[str, Any], requests: Sequence[Request]) -> Tally:
         """The inverse of :meth:`state`.
 
         Args:
@@ -117,15 +117,15 @@ class Part:
                 )
                 for one in state["features"]
             }
-            part = cls(state["n"], int(state["content"], 16), features, dict(state["notes"]), state["index"])
-            fits = part._fits({key for request in requests for key in request.keys})
+            tally = cls(state["n"], int(state["content"], 16), features, dict(state["notes"]), state["index"])
+            fits = tally._fits({key for request in requests for key in request.keys})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StoreError(f"this is no state of a monitor's images: {error!r}") from error
         if not fits:
             raise StoreError(
-                f"this state of a monitor is damaged: its features are not those of the {part.n} images it tells of"
+                f"this state of a monitor is damaged: its features are not those of the {tally.n} images it tells of"
             )
-        return part
+        return tally
 
     def _fits(self, keys: Set[tuple[Spec, str]]) -> bool:
         """Whether the numbers of images are one number, and the features those of the keys."""
@@ -169,13 +169,13 @@ class Stream:
         *,
         rows: int | None,
         batch_size: int | None = None,
-        start: Part | None = None,
+        start: Tally | None = None,
     ) -> None:
         self.name = name
         self._resizes = {request.extractor.resize for request in requests}
         self._batch_size = batch_size or default_batch_size(requests)
-        self._readings = [_reading(self, request, rows, start or Part()) for request in requests]
-        self._seen = replace(start or Part(), features={})
+        self._readings = [_reading(self, request, rows, start or Tally()) for request in requests]
+        self._seen = replace(start or Tally(), features={})
         self._pending: list[_Waiting] = []
         self._whole = True  # not while features are kept, here already and there not yet
 
@@ -207,12 +207,12 @@ class Stream:
             _hash(int(place), mark) for place, mark in zip(index, _fingerprints(pixels), strict=True)
         )
         kept = index if told else index[:0]
-        seen = self._seen + Part(len(pixels), content % _CONTENTS, notes=notes, index=kept)
+        seen = self._seen + Tally(len(pixels), content % _CONTENTS, notes=notes, index=kept)
         came = list(zip(self._prepared(pixels), index.tolist(), strict=True))
         pending = self._pending + came
         self._pass_on(pending, len(pending) - len(pending) % self._batch_size, seen)
 
-    def part(self) -> Part:
+    def tally(self) -> Tally:
         """What is known of the images so far; more may come.
 
         Raises:
@@ -221,7 +221,7 @@ class Stream:
         """
         self._pass_on(self._pending, len(self._pending), self._seen)
         if not self._seen.n:
-            return Part()
+            return Tally()
         features = {key: found for reading in self._readings for key, found in reading.finish().items()}
         return replace(self._seen, features=features)
 
@@ -234,7 +234,7 @@ class Stream:
                     resizes[one] = resize.prepare(array, one)
         return prepared
 
-    def _pass_on(self, pending: list[_Waiting], count: int, seen: Part) -> None:
+    def _pass_on(self, pending: list[_Waiting], count: int, seen: Tally) -> None:
         """Pass the first of the images that wait through the networks. Before the last has passed, nothing changes."""
         if not self._whole:
             raise UsageError(
@@ -257,7 +257,7 @@ class Stream:
         return torch.tensor(places), [reading.features(images) for reading in self._readings]
 
 
-def _reading(stream: Stream, request: Request, rows: int | None, start: Part) -> Reading:
+def _reading(stream: Stream, request: Request, rows: int | None, start: Tally) -> Reading:
     def gather(tap: str) -> Gather:
         found = start.features.get((request.extractor.spec(tap), tap))
         if found is None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gen_eval.comparison import require_level
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors.vectors import NAME as IDENTITY
@@ -143,8 +144,7 @@ def two_sample_test(
     for name in params or {}:
         if name.split(".")[-1] in ("alpha", "permutations"):
             raise UsageError(f"'{name}' is for all tests together: set it with the option of that name")
-    if not 0 < alpha < 1:
-        raise UsageError(f"alpha must lie between 0 and 1, found {alpha}")
+    require_level(alpha)
     if 1 / (1 + permutations) > alpha / len(tests):
         raise UsageError(
             f"{permutations} permutations give no p-value below {1 / (1 + permutations):.2g}, so {len(tests)} tests "

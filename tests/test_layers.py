@@ -60,7 +60,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "foreign": ("errors", "sealed", "stats"),
     "merging": ("errors", "spec", "stats", "summary"),
     "compact": ("errors", "stats", "engines"),
-    "store": ("errors", "sealed", "spec", "stats", "compact", "foreign", "summary"),
+    "store": ("errors", "fetch", "sealed", "spec", "stats", "compact", "foreign", "summary"),
     "exporting": ("errors", "spec", "protocols", "terms", "foreign", "summary"),
     "cache": (*BASE, "sealed", "spec", "images", "extractors", "summary", "passing", "store"),
     "references": (*BASE, "spec", "fetch", "datasets", "images", "summary", "passing", "store", "cache"),
@@ -104,7 +104,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "validation": (
         *(*BASE, "sealed", "draws", "latent", "engines", "datasets", "zoo", "likelihood", "evaluation"),
     ),
-    "two_sample": ("errors", "extractors", "engines", "metrics", "sources", "results", "evaluation"),
+    "two_sample": (
+        *("errors", "extractors", "engines", "metrics", "sources", "results", "comparison", "evaluation"),
+    ),
 }
 TABLE = ([], ["metric"], ["table"])
 # What an engine may know besides: tensors in, numbers out.

@@ -220,7 +220,7 @@ def _bias(result: Result, value: float, bias: float | None) -> str:
 def _terms(result: Result) -> dict[str, str]:
     spec = result.spec
     sets = {
-        role: f"{info.name}, {'unknown n' if info.n is None else f'{info.n:,} images'}, content {info.digest[:12]}"
+        role: f"{info.name}, {info.count}, content {info.digest[:12]}"
         + (" (claimed)" if info.claimed else "")
         for role, info in result.sets.items()
     }

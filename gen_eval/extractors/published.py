@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import os
 import re
 from pathlib import Path, PurePosixPath
 
 import torch
 
 from gen_eval.errors import FetchError
-from gen_eval.fetch import cache_dir
+from gen_eval.fetch import cache_dir, is_offline
 
 OFF = "the network is off (offline=True or GEN_EVAL_OFFLINE)"
 
@@ -52,10 +51,3 @@ def unavailable(what: str, source: str, reason: str) -> FetchError:
         f"the weights {what} could not be had:\n  {source}: {' '.join(reason.split())}\n"
         "Copy the file from a machine that has it and name it with --weights FILE (weights=FILE)."
     )
-
-
-def is_offline(offline: bool | None) -> bool:
-    """Whether the network is off, for the caller or in the environment."""
-    if offline is not None:
-        return offline
-    return os.environ.get("GEN_EVAL_OFFLINE", "").lower() not in ("", "0", "false", "no")

@@ -24,8 +24,9 @@ from gen_eval.extractors.network import (
     settle_precision,
     settle_resize,
 )
-from gen_eval.extractors.published import OFF, fetch_published, is_offline, unavailable
+from gen_eval.extractors.published import OFF, fetch_published, unavailable
 from gen_eval.extractors.tensors import State, read_tensors
+from gen_eval.fetch import is_offline
 from gen_eval.precision import full_precision
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Resize

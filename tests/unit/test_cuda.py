@@ -98,7 +98,7 @@ def test_a_monitor_leaves_images_where_they_are():
         assert one.value == pytest.approx(other.value, rel=1e-5)
         assert one.sets["generated"].digest == other.sets["generated"].digest
     on_gpu.offload()
-    assert all(not found.moments.mean.is_cuda for found in on_gpu._parts["generated"].features.values())
+    assert all(not found.moments.mean.is_cuda for found in on_gpu._tallies["generated"].features.values())
     on_gpu.update(fake[:1].cuda())
     assert on_gpu.compute()[0].sets["generated"].n == 301
 

@@ -23,7 +23,7 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from gen_eval.metrics import linalg
+from gen_eval.metrics import agresti_coull, linalg
 from gen_eval.metrics.neighbors.ball_counts import Membership
 
 _SPLITS = 64
@@ -116,13 +116,12 @@ def standard_errors(k: int, of_generated: Membership, of_reference: Membership) 
 def padded(share: float, variance: float, n: int) -> float:
     """The variance of a share near 0 or 1, where what was seen makes it too small, down to nothing.
 
-    It gains what two more draws of each outcome would add (Agresti and Coull 1998) to as many draws as would have this
-    variance (Korn and Graubard 1998), but no fewer than half of n. Away from 0 and 1 that is next to nothing.
+    It gains the :func:`gen_eval.metrics.agresti_coull.lack` of as many draws as would have this variance (Korn and
+    Graubard 1998), but no fewer than half of n. Away from 0 and 1 that is next to nothing.
     """
     own = share * (1 - share)
     draws = min(max(own / variance, n / 2), n) if own and variance else n
-    padded = (share * draws + 2) / (draws + 4)
-    return variance + max(0.0, padded * (1 - padded) / (draws + 4) - own / draws)
+    return variance + agresti_coull.lack(share, draws)
 
 
 def _halves(order: torch.Tensor, seed: int) -> np.ndarray:
