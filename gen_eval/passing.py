@@ -27,7 +27,7 @@ from gen_eval.transfer import Pace
 
 # Rows gathered before they are added to the moments: a rank-one update at a time would be all overhead. A GPU, which
 # is waited for then, gathers more.
-_BLOCK, _BLOCK_ON_GPU = 512, 4096
+_BLOCK, _BLOCK_ON_GPU = 1024, 4096
 _LOG = logging.getLogger(__name__)
 DEFAULT_ROWS = 10_000
 
