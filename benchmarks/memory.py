@@ -35,8 +35,9 @@ from metrics import write_features
 from PIL import Image
 
 from gen_eval.bench.launcher import launch
-from gen_eval.bench.recording import cores, write_csv
+from gen_eval.bench.recording import write_csv
 from gen_eval.errors import RunFailed
+from gen_eval.threads import cores
 
 RESULTS = Path(__file__).parent / "results"
 GENEVAL = str(Path(sys.executable).with_name("geneval"))

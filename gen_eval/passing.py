@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -23,6 +22,7 @@ from gen_eval.progress import Progress, silent
 from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments, Sample, SampleBuilder
 from gen_eval.summary import Part, Summary, made_with
+from gen_eval.threads import cores
 from gen_eval.transfer import Pace
 
 # Rows gathered before they are added to the moments: a rank-one update at a time would be all overhead. A GPU, which
@@ -269,5 +269,4 @@ def default_batch_size(requests: Sequence[Request]) -> int:
 
 def default_workers() -> int:
     """Decoding threads that keep a network fed: the cores at hand, and no more than helps."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 16)
+    return min(cores(), 16)

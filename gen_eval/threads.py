@@ -1,7 +1,8 @@
-"""Work in threads, with its results in order and bounded look-ahead."""
+"""Work in threads, with its results in order and bounded look-ahead; and the cores that there are for it."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,3 +53,8 @@ def in_order(
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

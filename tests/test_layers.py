@@ -55,7 +55,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         *("labels", "disturbances"),
     ),
     "summary": ("errors", "spec", "stats", "extractors"),
-    "passing": (*BASE, "spec", "transfer", "stats", "resize", "images", "extractors", "summary"),
+    "passing": (*BASE, "spec", "threads", "transfer", "stats", "resize", "images", "extractors", "summary"),
     "streaming": ("errors", "spec", "stats", "resize", "images", "summary", "passing"),
     "foreign": ("errors", "sealed", "stats"),
     "merging": ("errors", "spec", "stats", "summary"),
@@ -86,7 +86,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "bench": (
         *(*BASE, "precision", "stats", "resize", "images", "extractors", "metrics", "protocols", "passing"),
-        *("fetch", "planning"),
+        *("fetch", "planning", "threads"),
     ),
     "monitor": (
         *("errors", "distributed", "spec", "metrics", "images", "extractors", "summary", "streaming"),

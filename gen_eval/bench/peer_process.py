@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gen_eval.bench.recording import cores
+from gen_eval.threads import cores
 
 MOST_WORKERS = {"pytorch-fid": 8, "torch-fidelity": 4, "clean-fid": 12, "torchmetrics": 0}
 PREPARE = "prepare"

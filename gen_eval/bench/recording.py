@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from gen_eval.threads import cores
 
 ABSENT = "absent"
 
@@ -51,11 +52,6 @@ def version(library: str) -> str:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         return ABSENT
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:

@@ -24,7 +24,7 @@ from gen_eval.bench.races import (
     standings,
     tools_of,
 )
-from gen_eval.bench.recording import cores, machine, version
+from gen_eval.bench.recording import machine, version
 from gen_eval.bench.stages import NETWORK, Stage, measure_stages
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Extractor
@@ -36,6 +36,7 @@ from gen_eval.metrics import Measure, find_measure
 from gen_eval.planning import load_extractors, pick_device
 from gen_eval.progress import Progress, silent
 from gen_eval.protocols import DEFAULT_PROTOCOL, find_protocol
+from gen_eval.threads import cores
 
 INCEPTION = "inception"  # what the peers look through
 # The numbers that a network multiplies, by the precision that it is asked for.

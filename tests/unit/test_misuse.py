@@ -71,9 +71,12 @@ def test_an_empty_path_is_not_the_current_folder():
         measure("")
 
 
-@pytest.mark.parametrize("rows", [{"generated": 2.5}, {"generatd": 5}], ids=["not whole", "no set"])
-def test_rows_of_sets_are_checked(rows):
-    with pytest.raises(UsageError, match=r"whole number|unknown set to keep rows of 'generatd'"):
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [({"generated": 2.5}, "whole number"), ({"generatd": 5}, "unknown set to keep rows of 'generatd'")],
+)
+def test_rows_of_sets_are_checked(rows, message):
+    with pytest.raises(UsageError, match=message):
         measure(rows=rows)
 
 

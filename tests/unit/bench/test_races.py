@@ -210,5 +210,5 @@ def test_a_peer_pays_for_nothing_of_ours():
     )
     assert launch([sys.executable, "-c", script]).output.split() == [
         *("gen_eval", "gen_eval.bench", "gen_eval.bench.peer_process", "gen_eval.bench.peers"),
-        "gen_eval.bench.recording",
+        "gen_eval.threads",
     ]

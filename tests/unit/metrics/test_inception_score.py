@@ -152,13 +152,6 @@ def test_blocks_do_not_matter(monkeypatch):
     torch.testing.assert_close(other.per_image["generated"], one.per_image["generated"])
 
 
-def test_global_random_state_is_left_alone():
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    inception_score(drawn(100, 4))
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert (np.random.get_state()[1] == before[1]).all()
-
-
 # --- Errors, biases, contributions
 
 

@@ -172,7 +172,6 @@ def test_rows_are_found_by_name_and_say_where_they_are_from():
     }
     for name, row in OBJECTIVES.items():
         assert find_objective(name) is row
-        assert row.name == name
         assert "arXiv:" in row.cite
     with pytest.raises(UnknownName, match="did you mean 'wasserstein'"):
         find_objective("waserstein")

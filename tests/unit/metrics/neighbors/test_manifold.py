@@ -286,11 +286,6 @@ def test_roles_swap_precision_and_recall(rng):
     )  # other halves are drawn
 
 
-def test_a_set_against_itself(rng):
-    rows = as32(rng.standard_normal((100, 4)))
-    assert values(prdc(rows, rows), "precision", "recall", "coverage") == [1, 1, 1]
-
-
 @pytest.mark.parametrize("size", [50, 333])
 def test_block_size_changes_nothing(size, rng, monkeypatch):
     sets = [as32(rng.standard_normal((n, 8))) for n in (400, 350)]
