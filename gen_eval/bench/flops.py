@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from gen_eval.extractors import Extractor
+from gen_eval.extractors.onednn import OPERATOR
 
 
 def flops(extractor: Extractor, tap: str) -> int:
@@ -21,6 +25,11 @@ def flops(extractor: Extractor, tap: str) -> int:
     """
     side = extractor.resize.size
     image = torch.zeros(1, 3, side, side, device=extractor.device)
-    with FlopCounterMode(display=False) as counter:
+    unknown = {getattr(torch.ops.mkldnn, OPERATOR): _of_convolution} if hasattr(torch.ops.mkldnn, OPERATOR) else {}
+    with FlopCounterMode(display=False, custom_mapping=unknown) as counter:
         extractor(image, (tap,))
     return int(counter.get_total_flops())
+
+
+def _of_convolution(x: Any, weight: torch.Size, *args: Any, out_shape: torch.Size, **kwargs: Any) -> int:
+    return 2 * math.prod(out_shape) * math.prod(weight[1:])
