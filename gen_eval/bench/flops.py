@@ -25,7 +25,9 @@ def flops(extractor: Extractor, tap: str) -> int:
     """
     side = extractor.resize.size
     image = torch.zeros(1, 3, side, side, device=extractor.device)
-    unknown = {getattr(torch.ops.mkldnn, OPERATOR): _of_convolution} if hasattr(torch.ops.mkldnn, OPERATOR) else {}
+    unknown = (
+        {getattr(torch.ops.mkldnn, OPERATOR): _of_convolution} if hasattr(torch.ops.mkldnn, OPERATOR) else {}
+    )
     with FlopCounterMode(display=False, custom_mapping=unknown) as counter:
         extractor(image, (tap,))
     return int(counter.get_total_flops())
