@@ -259,8 +259,8 @@ class Gather:
 def default_batch_size(requests: Sequence[Request]) -> int:
     """Images that go through the networks together: on a CPU few, whose features stay in its cache.
 
-    Inception on two cores of a Xeon takes 9 % less time by 8 than by 16 in fp32 (``benchmarks/levers.py``); in bf16,
-    which leaves more room there, 16 were the faster.
+    A pass through Inception on two cores of a Xeon takes 5 % less time by 8 than by 16 in fp32, and 6 % more in bf16,
+    which leaves more room there (``benchmarks/levers.py``).
     """
     if any(request.extractor.device.type != "cpu" for request in requests):
         return 64
