@@ -101,9 +101,8 @@ def summarize(
         skip_corrupt=skip_corrupt,
     )
     progress(images.name, 0, len(wanted), "image")
-    with closing(
-        chunks
-    ):  # an error that ends the pass ends its threads too, not when that error is collected
+    # An error that ends the pass ends its threads too, which would else live until the error is collected.
+    with closing(chunks):
         for chunk in chunks:
             if chunk.items:
                 for reading in readings:
