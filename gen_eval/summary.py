@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import metadata
 
 import torch
@@ -104,13 +105,18 @@ def all_made_with(summaries: Iterable[Summary]) -> dict[str, str]:
     return {what: ", ".join(versions) for what, versions in found.items()}
 
 
+@cache
+def _versions() -> Mapping[str, str]:
+    """Of the packages that numbers depend on; read once, as it takes 4 ms of files."""
+    return {name: metadata.version(name) for name in ("gen_eval", "torch", "numpy", "scipy", "pillow")}
+
+
 def made_with(device: torch.device, extractors: Iterable[Extractor] = ()) -> dict[str, str]:
     """Versions, device and what ran the networks, which may move a number by rounding and are recorded with it."""
-    packages = ("gen_eval", "torch", "numpy", "scipy", "pillow")
     on = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     backends = dict.fromkeys(filter(None, (getattr(one, "backend", None) for one in extractors)))
     return {
-        **{name: metadata.version(name) for name in packages},
+        **_versions(),
         "device": f"{device.type} ({on})",
         **({"backend": ", ".join(backends)} if backends else {}),
     }
