@@ -178,9 +178,8 @@ def _set_warnings(
         if summary.skipped:
             names = ", ".join(label for label, _ in summary.skipped[:3])
             more = ", ..." if len(summary.skipped) > 3 else ""
-            lines.append(
-                f"{len(summary.skipped)} corrupt files of {summary.name} were left out: {names}{more}"
-            )
+            files = "1 corrupt file" if len(summary.skipped) == 1 else f"{len(summary.skipped)} corrupt files"
+            lines.append(f"{files} of {summary.name} left out: {names}{more}")
     return lines
 
 

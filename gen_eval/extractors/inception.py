@@ -105,13 +105,11 @@ class Inception:
         self._weights = {tap: whole if tap in _HEAD_TAPS else trunk for tap in self.taps}
         net = InceptionNet(state).eval().requires_grad_(False)
         net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._forward: Forward = net
-        if library:
-            self._forward = Exported(net, INPUT_SIZE, library, precision)
-            return
-        net.to(self._dtype)
-        if self.device.type == "cpu" and is_usable(self._dtype):
-            net.fuse()
+        self._forward: Forward = Exported(net, INPUT_SIZE, library, precision) if library else net
+        if library is None:
+            net.to(self._dtype)
+            if self.device.type == "cpu" and is_usable(self._dtype):
+                net.fuse()
 
     @classmethod
     def load(

@@ -247,7 +247,7 @@ def test_what_is_to_be_said_of_held_out_images_is_said(run, sets, spoilt):
     assert "002.png" in done.err
     done = run(*arguments, spoilt, "--skip-corrupt")
     assert done.code == 0, done.err
-    assert f"1 corrupt files of {spoilt} were left out: 002.png" in done.err
+    assert f"1 corrupt file of {spoilt} left out: 002.png" in done.err
     assert f"note: 1 of {spoilt}: gray to RGB" in done.err
     # The reference itself is no held-out set.
     assert "hold the same images" in run(*arguments, sets.real).err
