@@ -23,6 +23,10 @@ from gen_eval.threads import in_order
 A = TypeVar("A")
 B = TypeVar("B")
 
+# Squared singular values below this part of the largest are decomposed on their own: above, those of a Gram matrix are
+# right to 1e-6 of themselves, and all of them together to 1e-11 of the largest.
+_GRAM_FLOOR = 1e-10
+
 # Those of NumPy and SciPy. To look for them takes longer than many a piece of work.
 _LIBRARIES = ThreadpoolController()
 
@@ -100,13 +104,9 @@ def solve_lower(factor: Tensor, b: Tensor, *, transposed: bool = False) -> Tenso
 
 
 def eigenvalues(a: Tensor) -> Tensor:
-    """Eigenvalues of a symmetric matrix, ascending."""
-    if a.is_cuda:
-        values: Tensor = torch.linalg.eigvalsh(a)
-        return values
-    return torch.from_numpy(
-        scipy.linalg.eigh(a.numpy(), eigvals_only=True, driver=_driver(a), check_finite=False)
-    )
+    """Eigenvalues of a symmetric matrix, ascending. Here torch's library is the faster one: .31 s for .68 at 2,048."""
+    values: Tensor = torch.linalg.eigvalsh(a)
+    return values
 
 
 def eigenpairs(a: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,8 +124,27 @@ def _driver(a: Tensor) -> str:
 
 
 def singular_triplets(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``u, s, vt`` of the thin singular value decomposition."""
-    if a.is_cuda:
+    """``u, s, vt`` of the thin singular value decomposition, in no order.
+
+    From the eigenvectors of the smaller Gram matrix, in half the time of a decomposition of ``a`` itself (1.5 s for 3.5
+    of one thread at 2,048 x 2,048). What that leaves of the small singular values is noise: the space of theirs, which
+    it does find, is decomposed on its own. Values, and ``u * s @ vt``, are right to 1e-11 of the largest; the columns
+    of the longer of ``u`` and ``vt.T`` are orthogonal no further than that takes.
+    """
+    if len(a) < a.shape[1]:
+        u, s, vt = singular_triplets(a.T.contiguous())
+        return vt.T, s, u.T
+    squares, v = eigenpairs(product(a.T, a))
+    images = product(a, v)
+    small = int((squares <= _GRAM_FLOOR * squares[-1]).sum())
+    u, s, turn = _svd(images[:, :small].contiguous())
+    large: Tensor = torch.linalg.vector_norm(images[:, small:], dim=0)
+    vt = torch.cat([product(turn, v[:, :small].T), v[:, small:].T])
+    return torch.cat([u, images[:, small:] / large], 1), torch.cat([s, large]), vt
+
+
+def _svd(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if a.is_cuda or not a.numel():
         svd = torch.linalg.svd(a, full_matrices=False)
         return svd.U, svd.S, svd.Vh
     u, s, vt = scipy.linalg.svd(a.numpy(), full_matrices=False, check_finite=False)
@@ -144,14 +163,19 @@ class PivotedCholesky(NamedTuple):
     pivots: Tensor
 
 
-def pivoted_cholesky(a: Tensor) -> PivotedCholesky:
-    """Factor of a positive semidefinite matrix, cut off at its numerical rank. Runs on the CPU."""
+def pivoted_cholesky(a: Tensor, tolerance: float = -1.0) -> PivotedCholesky:
+    """Factor of a positive semidefinite matrix. Runs on the CPU.
+
+    Args:
+        a: the matrix.
+        tolerance: the largest diagonal element of what the factor leaves; by default it ends at the numerical rank.
+    """
     if not bool((a.diagonal() > 0).any()):
         # A matrix of zeros: one row of zeros, so that nothing downstream meets an empty factor.
         return PivotedCholesky(torch.zeros_like(a[:1]), torch.zeros(1, dtype=torch.long, device=a.device))
-    lower, pivots, rank, _ = scipy.linalg.lapack.dpstrf(a.cpu().numpy(), lower=1)
+    lower, pivots, rank, _ = scipy.linalg.lapack.dpstrf(a.cpu().numpy(), tol=tolerance, lower=1)
     factor = np.empty((rank, len(lower)))
-    factor[:, pivots - 1] = np.tril(lower)[:, :rank].T
+    factor[:, pivots - 1] = np.tril(lower[:, :rank]).T
     to = a.device
     return PivotedCholesky(torch.from_numpy(factor).to(to), torch.from_numpy(pivots[:rank] - 1).long().to(to))
 

@@ -90,7 +90,7 @@ def _gaussian(features: Features, ddof: int) -> Gaussian:
     rows = None
     if features.sample and features.sample.n >= min(FEWEST_ROWS, features.n or FEWEST_ROWS):
         rows = features.sample.rows
-    return Gaussian(features.n, features.moments.mean, features.cov(ddof), rows, ddof)
+    return Gaussian(features.n, features.moments.mean, partial(features.cov, ddof), rows, ddof)
 
 
 def on_gaussians(engine: Callable[..., Score], roles: Sequence[str]) -> Callable[..., Score]:

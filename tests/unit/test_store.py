@@ -28,7 +28,7 @@ def features_of(n=40, d=6, limit=10, seed=0):
     moments = Moments.of(rows)
     # Matrix products are symmetric to rounding only; what is stored is the upper triangle.
     symmetric = moments.scatter.triu() + moments.scatter.triu(1).T
-    return Features(n, dataclasses.replace(moments, scatter=symmetric), sample)
+    return Features(n, Moments(n, moments.mean, symmetric), sample)
 
 
 def summary_of(features=None, **changes):

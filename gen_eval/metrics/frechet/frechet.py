@@ -7,7 +7,7 @@ reference (r) features,
 
 For any factors with F'F = S the last trace is the sum of the singular values of W = F_g F_r', so no
 square root of a matrix is taken, nothing turns complex and no epsilon is added. A set no larger than the
-dimension is its own factor; else the Cholesky factor serves, and W'W goes to a symmetric eigensolver.
+dimension is its own factor; else the Cholesky factor serves.
 
 The singular vectors of W also give the optimal transport map between the two Gaussians, and from it the
 influence of each image, the standard error and the bias, at the price of the vectors.
@@ -33,6 +33,8 @@ from gen_eval.stats import Moments
 _ALONE = {"value": trace_of_root, "sqrtm": trace_of_root_by_sqrtm}
 METHODS = ("auto", "nuclear", "cholesky", *_ALONE)
 _MEAN_DTYPES = {"float64": torch.float64, "float32": torch.float32}
+# Where the factor of a form ends, in parts of the largest eigenvalue. It moves the bias by less than 1e-11 of it.
+_CURVATURE_TOLERANCE = 1e-13
 # Rows that are turned into coordinates at a time, to bound memory.
 _BLOCK = 1024
 
@@ -174,32 +176,54 @@ class _Sampling:
         row enters M by ``s * w`` in its eigenbasis. Sets no larger than the dimension have no such
         expansion; moments without rows are taken as those of a Gaussian.
         """
-        size, n = len(spectrum), side.n
+        n = side.n
         if n is None:
             return cls(0.0, None, None)
+        curvature = _Curvature.of(spectrum)
         if side.rows is None:
-            fourth = 1 + 2 * torch.eye(size, dtype=torch.float64, device=spectrum.device)
-            return cls(0.0, _curvature_bias(side.cov, spectrum, fourth) / n, None)
+            return cls(0.0, (side.variance + curvature.excess_of_gaussian / 2) / n, None)
         # Room for all comes first: small results between large blocks would keep the holes of these apart.
         psi = torch.empty(len(side.rows), dtype=torch.float64, device=spectrum.device)
-        fourth = torch.zeros(size, size, dtype=torch.float64, device=spectrum.device)
+        total = 0.0
         for start in range(0, len(side.rows), _BLOCK):
             part = slice(start, start + _BLOCK)
             centred = side.centred(part)
             squares = coordinates(part).square_()
             psi[part] = 2 * centred @ delta + centred.square_().sum(1) - squares @ spectrum
             if side.over_determined:
-                fourth += linalg.product(squares.T, squares)
-        bias = _curvature_bias(side.cov, spectrum, fourth / len(psi)) / n if side.over_determined else None
+                total += curvature.of_squares(squares)
+        excess = total / len(psi) - curvature.trace
+        bias = (side.variance + excess / 2) / n if side.over_determined else None
         return cls(float(psi.var()) / n, bias, (psi - psi.mean()) / n)
 
 
-def _curvature_bias(cov: Tensor, spectrum: Tensor, fourth: Tensor) -> float:
-    """n times the second-order bias of sampling one set, given ``E w_i² w_j²`` as ``[r, r]``."""
-    sums = (spectrum[:, None] + spectrum).clamp_min(torch.finfo(spectrum.dtype).tiny)
-    curvature = spectrum[:, None] * spectrum / sums
-    excess = fourth - torch.eye(len(spectrum), dtype=fourth.dtype, device=fourth.device)
-    return float(cov.trace() + (curvature * excess).sum() / 2)
+@dataclass(frozen=True)
+class _Curvature:
+    """The form ``Q(s) = sum of s_i s_j l_i l_j / (l_i + l_j)`` for a spectrum l, which the second order is made of.
+
+    Its matrix is smooth, hence close to one of low rank, as a factor of which it is evaluated: rows of 2,048 squares
+    take a fifteenth of the time that their products with each other would.
+    """
+
+    factor: Tensor  # ``[q, r]``
+    trace: float
+    total: float  # of all entries
+
+    @classmethod
+    def of(cls, spectrum: Tensor) -> _Curvature:
+        sums = (spectrum[:, None] + spectrum).clamp_min(torch.finfo(spectrum.dtype).tiny)
+        matrix = spectrum[:, None] * spectrum / sums
+        factor, _ = linalg.pivoted_cholesky(matrix, tolerance=_CURVATURE_TOLERANCE * float(spectrum.max()))
+        return cls(factor, float(matrix.trace()), float(matrix.sum()))
+
+    @property
+    def excess_of_gaussian(self) -> float:
+        """The mean of Q over squares of standard normal coordinates, less the trace."""
+        return self.total + self.trace
+
+    def of_squares(self, squares: Tensor) -> float:
+        """The sum of Q over rows of squared coordinates, ``[k, r]``."""
+        return float(linalg.product(squares, self.factor.T).square_().sum())
 
 
 @dataclass(frozen=True)
@@ -240,7 +264,7 @@ def _mean_gap(generated: Gaussian, reference: Gaussian, mean_dtype: str) -> Tens
 
 def _assemble(generated: Gaussian, reference: Gaussian, trace: float, mean_dtype: str) -> float:
     gap = _mean_gap(generated, reference, mean_dtype)
-    return float(gap @ gap + generated.cov.trace() + reference.cov.trace()) - 2 * trace
+    return float(gap @ gap) + generated.variance + reference.variance - 2 * trace
 
 
 def _error(name: str, sides: Sequence[_Sampling]) -> dict[str, float]:
@@ -261,7 +285,7 @@ def _require_sound(generated: Gaussian, reference: Gaussian) -> None:
     for role, side in (("generated", generated), ("reference", reference)):
         if side.n is not None and side.n < 2:
             raise TooFewImages(f"a covariance needs at least 2 images, the {role} set has {side.n}")
-        if not bool(side.mean.isfinite().all() and side.cov.isfinite().all()):
+        if not side.finite:
             raise NumericalError(
                 f"the {role} moments hold NaN or infinity; check the features they were made from"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,23 +17,56 @@ from gen_eval.metrics import linalg
 _TRACE_TOLERANCE = 1e-10
 
 
-@dataclass(frozen=True)
 class Gaussian:
     """The first two moments of a set of features, and as many of its rows as are at hand.
 
     Args:
         n: number of images behind the moments; ``None`` if unknown.
         mean: ``[d]`` float64.
-        cov: ``[d, d]`` float64.
+        cov: ``[d, d]`` float64; or what makes it, which is called once, if it is ever asked for.
         rows: ``[k, d]``, a uniform subset of the features; all of them if ``k == n``; ``None`` if unknown.
         ddof: what was subtracted from n in the covariance.
     """
 
-    n: int | None
-    mean: Tensor
-    cov: Tensor
-    rows: Tensor | None = None
-    ddof: int = 1
+    def __init__(
+        self,
+        n: int | None,
+        mean: Tensor,
+        cov: Tensor | Callable[[], Tensor],
+        rows: Tensor | None = None,
+        ddof: int = 1,
+    ) -> None:
+        self.n, self.mean, self.rows, self.ddof = n, mean, rows, ddof
+        self._cov = cov
+
+    @property
+    def cov(self) -> Tensor:
+        """The covariance, ``[d, d]`` float64."""
+        if not isinstance(self._cov, Tensor):
+            self._cov = self._cov()
+        return self._cov
+
+    @functools.cached_property
+    def variance(self) -> float:
+        """The trace of the covariance, which is not made for it where the rows are no more than the dimension."""
+        return float(self.factor.square().sum() if self.low_rank else self.cov.trace())
+
+    @functools.cached_property
+    def factor(self) -> Tensor:
+        """Of a set of low rank, a factor F ``[n, d]`` with ``F'F`` = covariance: the centred rows, scaled."""
+        return self.centred().div_(self.scale)
+
+    @property
+    def scale(self) -> float:
+        """What divides the centred rows in :attr:`factor`."""
+        assert self.n is not None  # of all rows at hand it is known
+        return math.sqrt(self.n - self.ddof)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the moments hold neither NaN nor infinity. No covariance is larger than the variances."""
+        parts = torch.tensor(self.variance) if self.low_rank else self.cov
+        return bool(self.mean.isfinite().all() and parts.isfinite().all())
 
     @property
     def dim(self) -> int:
@@ -102,18 +136,19 @@ class Coupling:
 
 
 def couple(generated: Gaussian, reference: Gaussian, method: str = "auto") -> Coupling:
-    """The coupling by the method named, or by the one that suits the sets.
+    """The coupling, by factors of the kind named.
 
     Args:
         generated: the one Gaussian.
         reference: the other.
-        method: ``"nuclear"`` for the singular values of W, exact for sets of any rank; ``"cholesky"`` for the
-            eigenvalues of W'W, which falls back to the former where a covariance is too near singular for it;
-            ``"auto"`` for singular values where a set is no larger than the dimension, else as ``"cholesky"``.
+        method: ``"cholesky"`` for Cholesky factors, pivoted where a covariance is too near singular for plain ones;
+            ``"nuclear"`` for the centred rows of sets no larger than the dimension, else pivoted factors; ``"auto"``
+            for the rows of such sets, else as ``"cholesky"``.
     """
-    if method == "nuclear" or (method == "auto" and (generated.low_rank or reference.low_rank)):
-        return _couple_by_singular_values(generated, reference)
-    return _couple_by_eigenvalues(generated, reference) or _couple_by_singular_values(generated, reference)
+    factor_g, onto_g = _factor(generated, method)
+    factor_r, onto_r = _factor(reference, method)
+    u, spectrum, vt = linalg.singular_triplets(linalg.product(factor_g, factor_r.T))
+    return Coupling(spectrum, onto_g(u), onto_r(vt.T))
 
 
 def trace_of_root(generated: Gaussian, reference: Gaussian) -> float:
@@ -124,7 +159,7 @@ def trace_of_root(generated: Gaussian, reference: Gaussian) -> float:
             squares = linalg.eigenvalues(_sandwich(lower, reference.cov))
             if _keeps_digits(squares):
                 return float(squares.clamp_min(0).sqrt().sum())
-    return float(_couple_by_singular_values(generated, reference).spectrum.sum())
+    return float(couple(generated, reference).spectrum.sum())
 
 
 def trace_of_root_by_sqrtm(generated: Gaussian, reference: Gaussian) -> float:
@@ -134,27 +169,9 @@ def trace_of_root_by_sqrtm(generated: Gaussian, reference: Gaussian) -> float:
     it is, and spares the square root of a singular matrix, which sqrtm finds to half the digits at best.
     """
     factors = [linalg.pivoted_cholesky(side.cov).factor for side in (generated, reference)]
-    _, _, basis = linalg.singular_triplets(min(factors, key=len))
+    basis = torch.linalg.qr(min(factors, key=len).T).Q.T
     inside = [linalg.product(linalg.product(basis, side.cov), basis.T) for side in (generated, reference)]
     return linalg.sqrtm_trace(linalg.product(*inside))
-
-
-def _couple_by_eigenvalues(generated: Gaussian, reference: Gaussian) -> Coupling | None:
-    """W'W through a Cholesky factor; ``None`` where a covariance is too near singular for that."""
-    lower = linalg.cholesky(generated.cov)
-    if lower is None:
-        return None
-    squares, vectors = linalg.eigenpairs(_sandwich(lower, reference.cov))
-    if not _keeps_digits(squares):
-        return None
-    spectrum = squares.clamp_min(0).sqrt()
-    whiten = linalg.solve_lower(lower, vectors, transposed=True)
-    carry = linalg.triangular_product(lower, vectors) / spectrum
-    return Coupling(
-        spectrum,
-        lambda part: linalg.product(generated.centred(part), whiten),
-        lambda part: linalg.product(reference.centred(part), carry),
-    )
 
 
 def _sandwich(lower: Tensor, cov: Tensor) -> Tensor:
@@ -176,27 +193,29 @@ def _keeps_digits(squares: Tensor) -> bool:
     return float((noise / (2 * roots)).sum() / roots.sum()) < _TRACE_TOLERANCE
 
 
-def _couple_by_singular_values(generated: Gaussian, reference: Gaussian) -> Coupling:
-    factor_g, coordinates_g = _factor(generated)
-    factor_r, coordinates_r = _factor(reference)
-    u, spectrum, vt = linalg.singular_triplets(linalg.product(factor_g, factor_r.T))
-    return Coupling(
-        spectrum,
-        lambda part: linalg.product(coordinates_g(part), u),
-        lambda part: linalg.product(coordinates_r(part), vt.T),
-    )
+# From a basis ``[r, q]`` to what takes a part of the rows to its coordinates in it, ``[k, q]``.
+_Onto = Callable[[Tensor], Callable[[slice], Tensor]]
 
 
-def _factor(side: Gaussian) -> tuple[Tensor, Callable[[slice], Tensor]]:
-    """A factor F ``[r, d]``, and the map from a part of the rows c to a ``[k, r]`` with ``F'a = c``."""
-    if side.low_rank:
-        centred = side.centred()
-        scale = math.sqrt(len(centred) - side.ddof)
+def _factor(side: Gaussian, method: str) -> tuple[Tensor, _Onto]:
+    """A factor F ``[r, d]``, and the way to the coordinates ``a @ basis`` of rows c, where ``F'a = c``."""
+    if side.low_rank and method != "cholesky":
         # The centred rows are the factor itself, so row i has the i-th unit vector for its coordinates.
-        unit = torch.eye(len(centred), dtype=torch.float64, device=centred.device) * scale
-        return centred / scale, lambda part: unit[part]
+        return side.factor, lambda basis: lambda part: basis[part] * side.scale
+    lower = None if method == "nuclear" else linalg.cholesky(side.cov)
+    if lower is not None:
+        return lower.T, _through(side, lower)
     factor, pivots = linalg.pivoted_cholesky(side.cov)
-    if not bool(factor.any()):  # all rows are the same
-        return factor, lambda part: side.centred(part)[:, :1] * 0
-    triangle = factor[:, pivots].T.contiguous()
-    return factor, lambda part: linalg.solve_lower(triangle, side.centred(part)[:, pivots].T).T
+    return factor, _through(side, factor[:, pivots].T.contiguous(), pivots)
+
+
+def _through(side: Gaussian, triangle: Tensor, columns: Tensor | slice = slice(None)) -> _Onto:
+    """The way for a factor whose chosen columns are the transposed triangle."""
+    if not bool(triangle.any()):  # all rows are the same
+        return lambda basis: lambda part: side.centred(part)[:, :1] * 0 @ basis
+
+    def onto(basis: Tensor) -> Callable[[slice], Tensor]:
+        whiten = linalg.solve_lower(triangle, basis, transposed=True)
+        return lambda part: linalg.product(side.centred(part)[:, columns], whiten)
+
+    return onto

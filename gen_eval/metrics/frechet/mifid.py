@@ -61,7 +61,7 @@ def mifid(
     distance = float(distances.mean())
     deviations = (distances - distance) / len(distances)
     error = math.sqrt(_covariance(deviations, deviations))
-    rounding = _ROUNDING * float(generated.cov.trace() + reference.cov.trace())
+    rounding = _ROUNDING * (generated.variance + reference.variance)
     value = plain.values["frechet"] if plain.values["frechet"] > rounding else 0.0
 
     # What a unit of the Fréchet distance, and one of the memorization distance, add to the quotient.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -244,11 +243,11 @@ def test_a_nonsense_threshold_is_refused(threshold):
 
 @pytest.mark.parametrize("role", ["generated", "reference"])
 @pytest.mark.parametrize(
-    "change", [{"rows": None}, {"rows": NEAR[:199]}, {"n": None}], ids=["none", "part", "n"]
+    ("n", "rows"), [(len(NEAR), None), (len(NEAR), NEAR[:199]), (None, NEAR)], ids=["none", "part", "n"]
 )
-def test_all_rows_of_both_sets_are_needed(role, change):
+def test_all_rows_of_both_sets_are_needed(role, n, rows):
     sides = {"generated": fitted(NEAR), "reference": fitted(NEAR)}
-    sides[role] = dataclasses.replace(sides[role], **change)
+    sides[role] = Gaussian(n, sides[role].mean, sides[role].cov, rows)
     with pytest.raises(UsageError, match=f"needs every {role} feature row"):
         mifid(**sides)
 
