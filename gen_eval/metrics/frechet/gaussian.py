@@ -159,7 +159,8 @@ def trace_of_root(generated: Gaussian, reference: Gaussian) -> float:
             squares = linalg.eigenvalues(_sandwich(lower, reference.cov))
             if _keeps_digits(squares):
                 return float(squares.clamp_min(0).sqrt().sum())
-    return float(couple(generated, reference).spectrum.sum())
+    factor_g, factor_r = (_factor(side, "auto")[0] for side in (generated, reference))
+    return float(linalg.singular_triplets(linalg.product(factor_g, factor_r.T))[1].sum())
 
 
 def trace_of_root_by_sqrtm(generated: Gaussian, reference: Gaussian) -> float:

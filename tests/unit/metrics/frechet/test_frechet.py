@@ -358,3 +358,19 @@ def test_unknown_names_are_refused_with_the_nearest():
 def test_other_dimensions_are_refused():
     with pytest.raises(UsageError, match="features of 3 and of 4 dimensions"):
         frechet(fitted(cloud(20, 3, 0)), fitted(cloud(20, 4, 0)))
+
+
+@pytest.mark.parametrize("method", ["auto", "value"])
+def test_it_says_where_rounded_means_move_the_distance(method):
+    sides = [fitted(cloud(300, 8, seed).astype(np.float32)) for seed in (1, 2)]
+    far = [fitted((cloud(300, 8, seed) + 1e5).astype(np.float32)) for seed in (1, 2)]
+    assert not frechet(*sides, mean_dtype="float32", method=method).warnings
+    assert not frechet(*far, method=method).warnings
+    rounded = frechet(*far, mean_dtype="float32", method=method)
+    moved = rounded.values["frechet"] - value(*far)
+    assert f"moves this distance by {moved:+.2g}:" in "".join(rounded.warnings)
+
+
+def test_the_value_alone_warns_of_few_images_too():
+    sides = [fitted(cloud(6, 8, seed)) for seed in (1, 2)]
+    assert frechet(*sides, method="value").warnings == frechet(*sides).warnings != ()

@@ -10,7 +10,7 @@ import torch
 
 from gen_eval.errors import TooFewImages, UsageError
 from gen_eval.metrics.frechet.frechet import frechet, frechet_infinity
-from gen_eval.metrics.frechet.gaussian import Gaussian
+from gen_eval.metrics.frechet.gaussian import Gaussian, couple
 from gen_eval.stats import Moments, Sample
 
 
@@ -205,3 +205,21 @@ def test_the_extrapolation_needs_all_rows():
     for short in (with_rows(side, None), with_rows(side, side.rows[:99])):
         with pytest.raises(UsageError, match="needs every generated feature row"):
             frechet_infinity(short, side)
+
+
+@pytest.mark.parametrize("rows", [True, False], ids=["rows", "moments"])
+@pytest.mark.parametrize("decades", [0.5, 6.0])
+def test_the_second_order_is_that_of_all_products_of_squared_coordinates(decades, rows):
+    # Of a set of n: (tr S + (sum of K_ij E w_i² w_j² - tr K) / 2) / n, with K_ij = l_i l_j / (l_i + l_j).
+    sides = [fitted(cloud(n, 12, seed, decades=decades)) for n, seed in ((300, 1), (200, 2))]
+    coupling = couple(*sides)
+    lengths = coupling.spectrum
+    form = lengths[:, None] * lengths / (lengths[:, None] + lengths)
+    expected = 0.0
+    for side, coordinates in zip(sides, (coupling.of_generated, coupling.of_reference), strict=True):
+        squares = coordinates(slice(None)) ** 2
+        gaussian = 1 + 2 * torch.eye(12, dtype=torch.float64)
+        fourth = squares.T @ squares / len(squares) if rows else gaussian
+        expected += float(side.cov.trace() + ((form * fourth).sum() - form.trace()) / 2) / side.n
+    score = frechet(*(side if rows else with_rows(side, None) for side in sides))
+    assert score.bias == pytest.approx(expected, rel=1e-10)
