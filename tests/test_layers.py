@@ -43,7 +43,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "engines": ("errors", "precision", "threads", "transfer", "stats"),
     "metrics": ("errors", "stats", "engines"),
     "images": (*BASE, "threads"),
-    "extractors": (*BASE, "spec", "fetch", "precision", "transfer"),
+    "extractors": (*BASE, "spec", "fetch", "precision", "threads", "transfer"),
     "datasets": (*BASE, "fetch"),
     "protocols": ("errors",),
     "terms": ("spec", "extractors", "protocols"),

@@ -4,13 +4,14 @@ Szegedy et al. 2016, "Rethinking the Inception architecture for computer vision"
 departures of the published graph: average pooling leaves the padding out of its count, the last block
 pools by maximum, and the classifier has 1008 outputs. The network is held in a form that is faster and
 equal to rounding: batch norm is folded into the convolutions, and 1x1 convolutions that read the same
-input are one. An average pooling followed by a 1x1 convolution is the same as the convolution followed
-by the pooling, so pool branches join them.
+input are one, but where :mod:`.onednn` computes them. An average pooling followed by a 1x1 convolution is
+the same as the convolution followed by the pooling, so pool branches join them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import functools
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ from gen_eval.fetch import fetch
 from gen_eval.precision import arithmetic
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Resize, Spec
+from gen_eval.threads import in_parallel
 
 NAME = "inception-2015-12-05"
 INPUT_SIZE = 299
@@ -106,6 +108,7 @@ class Inception:
         net = InceptionNet(state).eval().requires_grad_(False)
         net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._forward: Forward = Exported(net, INPUT_SIZE, library, precision) if library else net
+        self._by_core = library is None and self.device.type == "cpu"
         if library is None:
             net.to(self._dtype)
             if self.device.type == "cpu" and is_usable(self._dtype):
@@ -190,6 +193,26 @@ class Inception:
         """
         for tap in taps:
             self.spec(tap)
+        lanes = self._lanes(images)
+        if len(lanes) == 1:
+            return self._features(images, taps)
+        # What all threads share is switched out here, so that those below find it as it is to be.
+        with arithmetic(self._precision, self.device.type):
+            work = functools.partial(self._features, taps=taps)
+            parts = list(in_parallel(work, lanes, self.device))
+        return {tap: torch.cat([part[tap] for part in parts]) for tap in parts[0]}
+
+    def _lanes(self, images: Tensor) -> Sequence[Tensor]:
+        """The batch in parts that have a core of the CPU each, where it can be had in equal ones.
+
+        Cores that share each convolution wait for one another, the longer the more else they have to do.
+        """
+        cores = torch.get_num_threads() if self._by_core else 1
+        count = max(count for count in range(1, cores + 1) if len(images) % count == 0)
+        return images.chunk(count)
+
+    @torch.inference_mode()
+    def _features(self, images: Tensor, taps: Collection[str]) -> dict[str, Tensor]:
         scale, shift = PIXEL_MAPS[self._normalize]
         with arithmetic(self._precision, self.device.type):
             x = (images.contiguous(memory_format=torch.channels_last) * scale).add_(shift)

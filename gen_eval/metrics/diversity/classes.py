@@ -15,6 +15,7 @@ from gen_eval.metrics.arguments import require_whole
 from gen_eval.metrics.diversity.histogram import Estimate, entropy, few_in_a_bin, mean_entropy, two_orders
 from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
+from gen_eval.threads import in_parallel
 
 Counts = NDArray[np.int64]
 
@@ -139,7 +140,7 @@ def _moments(logits: Tensor) -> tuple[Tensor, Tensor]:
     n, classes = logits.shape
     total = torch.zeros(classes, dtype=torch.float64, device=logits.device)
     products = total.new_zeros(classes, classes)
-    for sums, squares in linalg.in_parallel(work, torch.split(logits, _BLOCK), logits.device):
+    for sums, squares in in_parallel(work, torch.split(logits, _BLOCK), logits.device):
         total += sums
         products += squares
     mean = total / n

@@ -15,6 +15,7 @@ from gen_eval.metrics import agresti_coull, linalg
 from gen_eval.metrics.diversity.histogram import divergence, entropy, few_in_a_bin
 from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
+from gen_eval.threads import in_parallel
 
 # Rows whose distances to all centres are held at a time.
 _BLOCK = 2048
@@ -106,7 +107,7 @@ def _nearest(rows: Tensor, centres: Tensor, scales: Tensor) -> tuple[Tensor, Ten
         least = distances.min(1)
         return least.values, least.indices
 
-    found = list(linalg.in_parallel(work, torch.split(rows, _BLOCK), rows.device))
+    found = list(in_parallel(work, torch.split(rows, _BLOCK), rows.device))
     return torch.cat([each for each, _ in found]), torch.cat([each for _, each in found])
 
 

@@ -23,6 +23,7 @@ from gen_eval.metrics import linalg
 from gen_eval.metrics.kernel.kernels import Kernel, find_kernel
 from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
+from gen_eval.threads import in_parallel
 
 # Rows and columns of the largest matrix whose eigenvalues are taken: 800 MB, and several times that to work in.
 LIMIT = 10_000
@@ -242,7 +243,7 @@ def _sums(spectrum: _Spectrum, entropy: _Entropy) -> _Sums:
         return squares @ entropy.slopes, linalg.product(squares.T, squares)
 
     slopes, spread = [], torch.diag(-spectrum.n * spectrum.values.square())
-    for each, products in linalg.in_parallel(work, spectrum.blocks, spectrum.values.device):
+    for each, products in in_parallel(work, spectrum.blocks, spectrum.values.device):
         slopes.append(each)
         spread += products
     spread *= _divided_differences(spectrum.values, entropy)
@@ -262,7 +263,7 @@ def _divided_differences(values: Tensor, entropy: _Entropy) -> Tensor:
 
 
 def _sum(work: Callable[[Tensor], Tensor], blocks: Iterator[Tensor], device: torch.device) -> Tensor:
-    parts = linalg.in_parallel(work, blocks, device)
+    parts = in_parallel(work, blocks, device)
     total = next(parts)
     for part in parts:
         total += part

@@ -16,6 +16,7 @@ from gen_eval.metrics import linalg
 from gen_eval.metrics.frechet.frechet import frechet
 from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.metrics.score import Score
+from gen_eval.threads import in_parallel
 
 # Keeps the division from zero; the value of the Kaggle competition that the paper reports on.
 _EPSILON = 1e-14
@@ -107,7 +108,7 @@ def nearest_cosine_distances(rows: Tensor, others: Tensor) -> Tensor:
         return (1 - (_units(rows[at]) * _units(others[nearest[at]])).sum(1).abs()).clamp_min(0)
 
     parts = torch.split(torch.arange(len(rows), device=device), _BLOCK)
-    return torch.cat(list(linalg.in_parallel(measure, parts, device)))
+    return torch.cat(list(in_parallel(measure, parts, device)))
 
 
 def _nearest(rows: Tensor, others: Tensor) -> Tensor:
@@ -121,7 +122,7 @@ def _nearest(rows: Tensor, others: Tensor) -> Tensor:
 
     largest = torch.full((len(rows),), -1.0, device=rows.device)
     nearest = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
-    parts = linalg.in_parallel(nearest_of, torch.split(others, _BLOCK), rows.device)
+    parts = in_parallel(nearest_of, torch.split(others, _BLOCK), rows.device)
     for at, (cosines, index) in enumerate(parts):
         better = cosines > largest
         largest = torch.where(better, cosines, largest)

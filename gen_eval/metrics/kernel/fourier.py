@@ -19,6 +19,7 @@ from gen_eval.errors import NumericalError
 from gen_eval.metrics import linalg
 from gen_eval.metrics.kernel.kernels import rbf
 from gen_eval.metrics.kernel.sums import Gram, Variances, unbiased, witness
+from gen_eval.threads import in_parallel
 
 LEAST_FREQUENCIES = 30  # fewer tell no spread
 _BLOCK = 1024  # rows whose phases are held at a time
@@ -104,7 +105,7 @@ def _over_blocks(
             phases = linalg.product(part - centre, waves.T)
         return work(phases.cos(), phases.sin_())
 
-    return linalg.in_parallel(block, torch.split(rows, _BLOCK), rows.device)
+    return in_parallel(block, torch.split(rows, _BLOCK), rows.device)
 
 
 def _sums(rows: Tensor, centre: Tensor, waves: Tensor) -> Tensor:

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import UsageError
-from gen_eval.metrics import linalg
 from gen_eval.metrics.kernel.kernels import polynomial
 from gen_eval.metrics.kernel.sums import LEAST_ROWS, Gram, Variances, unbiased
 from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
+from gen_eval.threads import in_parallel
 
 
 def kid(
@@ -124,7 +124,7 @@ def _all_at_once(gram: Gram, n: int, m: int, draws: list[tuple[Tensor, Tensor]])
 
 
 def _one_by_one(gram: Gram, draws: list[tuple[Tensor, Tensor]]) -> _Estimates:
-    each = list(linalg.in_parallel(lambda subset: gram.sums(subset=subset), draws, gram.device))
+    each = list(in_parallel(lambda subset: gram.sums(subset=subset), draws, gram.device))
     size = len(draws[0][0])
     estimates = [unbiased(sums.totals, size, size) for sums in each]
     variances = np.mean([Variances.of(sums) for sums in each], axis=0)

@@ -24,6 +24,7 @@ from torch import Tensor
 from gen_eval.errors import NumericalError
 from gen_eval.metrics import linalg
 from gen_eval.metrics.kernel.kernels import Kernel
+from gen_eval.threads import in_parallel
 
 # Rows and columns of a block of the Gram matrix: enough for fast products, little enough for a CPU's cache.
 _BLOCK, _BLOCK_ON_GPU = 1000, 4096
@@ -177,7 +178,7 @@ class Gram:
         blocks = self._blocks(subset)
         # On and above the diagonal of the matrix of both sets, which is symmetric.
         strips = [blocks[at:] for at in range(len(blocks))]
-        done = linalg.in_parallel(lambda strip: self._strip(strip, chosen), strips, self.device)
+        done = in_parallel(lambda strip: self._strip(strip, chosen), strips, self.device)
         for strip, each in zip(strips, done, strict=True):
             p, _, i = strip[0]
             for (q, _, j), found in zip(strip, each, strict=True):

@@ -14,6 +14,7 @@ from gen_eval.metrics import linalg
 from gen_eval.metrics.neighbors.across import nearest
 from gen_eval.metrics.neighbors.distances import prepare
 from gen_eval.metrics.rows import mean_of
+from gen_eval.threads import in_parallel
 
 # Those of the published code: its number depends on them, most of all where a generator copies.
 _STEPS, _RATE, _DECAYS, _TINY = 50, 0.5, (0.9, 0.999), 1e-8
@@ -162,6 +163,6 @@ def _slope(distances: _Distances, base: Sequence[Tensor], logs: Tensor, dim: int
         return (each.softmax(1) * (dim / 2 - squared * half)).sum(0)
 
     total = torch.zeros_like(logs)
-    for part in linalg.in_parallel(of_block, range(len(distances.parts)), logs.device):
+    for part in in_parallel(of_block, range(len(distances.parts)), logs.device):
         total += part
     return total / (sum(map(len, base)) * dim)

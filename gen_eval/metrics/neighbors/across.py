@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import TooFewImages, UsageError
-from gen_eval.metrics import linalg
 from gen_eval.metrics.neighbors.distances import Rows, doubles, exact, width
 from gen_eval.metrics.neighbors.tiles import (
     SPARE,
@@ -21,6 +20,7 @@ from gen_eval.metrics.neighbors.tiles import (
     blocks,
     tile_of,
 )
+from gen_eval.threads import in_parallel
 
 
 class Nearest(NamedTuple):
@@ -98,7 +98,7 @@ class Scan:
             for own in torch.split(places, block_size(self._b))
             for other in blocks(self._b, columns)
         )
-        for table in linalg.in_parallel(lambda job: self._look(*job), jobs, self._some.device):
+        for table in in_parallel(lambda job: self._look(*job), jobs, self._some.device):
             self._best.merge(table)
 
     def _look(self, places: Tensor, other: slice, limit: Tensor) -> Table:

@@ -24,6 +24,7 @@ from torch import Tensor
 from gen_eval.errors import NumericalError, UsageError
 from gen_eval.metrics import linalg
 from gen_eval.stats import non_finite
+from gen_eval.threads import in_parallel
 
 BLOCK = 1280  # rows handled at a time
 TINY = 1e-36  # more than the underflow of a float32 product of features up to 1
@@ -171,7 +172,7 @@ def _in_parts(work: Callable[[slice], None], n: int, size: int, device: torch.de
         for at in range(start, min(start + _PARTS * size, n), size):
             work(slice(at, at + size))
 
-    for _ in linalg.in_parallel(block, range(0, n, _PARTS * size), device):
+    for _ in in_parallel(block, range(0, n, _PARTS * size), device):
         pass
 
 

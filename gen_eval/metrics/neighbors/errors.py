@@ -23,8 +23,9 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from gen_eval.metrics import agresti_coull, linalg
+from gen_eval.metrics import agresti_coull
 from gen_eval.metrics.neighbors.ball_counts import Membership
+from gen_eval.threads import in_parallel
 
 _SPLITS = 64
 _AT_ONCE = 8  # splits handled together, which bounds memory
@@ -137,7 +138,7 @@ def _halves(order: torch.Tensor, seed: int) -> np.ndarray:
 def _over_splits(work: Callable[[slice], tuple[float, ...]]) -> list[float]:
     """The sums of what ``work`` says of some splits at a time."""
     parts = (slice(start, start + _AT_ONCE) for start in range(0, _SPLITS, _AT_ONCE))
-    each = linalg.in_parallel(work, parts, torch.device("cpu"))
+    each = in_parallel(work, parts, torch.device("cpu"))
     return [math.fsum(values) for values in zip(*each, strict=True)]
 
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gen_eval.metrics import linalg
 from gen_eval.metrics.neighbors.distances import TINY, Pairs, Rows, width, within
 from gen_eval.metrics.neighbors.radii import Radii
 from gen_eval.metrics.neighbors.tiles import Shortlist, Table, at_most, blocks, tile_of
+from gen_eval.threads import in_parallel
 
 _LISTED = 16  # balls of each query that are looked at first
 _GROWTH = 32  # times as many of those queries that they leave open
@@ -99,7 +99,7 @@ def _candidates(queries: Rows, centres: Rows, radii: Radii, listed: int) -> _Can
         return Table.of(row + own.start, column + other.start, share[row, column], listed)
 
     jobs = ((own, other, best.value[own, -1].clone()) for own in blocks(queries) for other in blocks(centres))
-    for table in linalg.in_parallel(look, jobs, device):
+    for table in in_parallel(look, jobs, device):
         best.merge(table)
     row, place = best.value.isfinite().nonzero(as_tuple=True)
     column = best.index[row, place]

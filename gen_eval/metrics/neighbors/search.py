@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from gen_eval.errors import TooFewImages, UnknownName, UsageError
-from gen_eval.metrics import linalg
 from gen_eval.metrics.neighbors.distances import TINY, Pairs, Rows, doubles, exact, gamma, width
 from gen_eval.metrics.neighbors.tiles import (
     SPARE,
@@ -29,6 +28,7 @@ from gen_eval.metrics.neighbors.tiles import (
     rounded_up,
     tile_of,
 )
+from gen_eval.threads import in_parallel
 
 ENGINES = ("auto", "blocks", "faiss")
 _FAISS_BATCH = 256  # queries a range search answers at a time, which bounds its memory
@@ -168,14 +168,14 @@ def _nearest(rows: Rows, keep: int) -> tuple[Tensor, Tensor, Tensor]:
     device, parts = rows.centred.device, blocks(rows)
     best = Shortlist(rows.n, keep, device)
     # Tiles on the diagonal give each row a limit, below which the others have little to add.
-    for table in linalg.in_parallel(lambda own: _nearest_of_block(rows, own, keep), parts, device):
+    for table in in_parallel(lambda own: _nearest_of_block(rows, own, keep), parts, device):
         best.merge(table)
     jobs = (
         (own, other, best.value[own, -1].clone(), best.value[other, -1].clone())
         for at, own in enumerate(parts)
         for other in parts[at + 1 :]
     )
-    for table in linalg.in_parallel(lambda job: _nearer(rows, keep, *job), jobs, device):
+    for table in in_parallel(lambda job: _nearer(rows, keep, *job), jobs, device):
         best.merge(table)
     return best.value.double(), best.index, best.value[:, -1].double()
 
@@ -214,7 +214,7 @@ def _near(
         return Near(*(_pairs(a, b, tile, own, other, *found) for found in (by_row, by_column, lightest)))
 
     tiles = [(own, other) for own in blocks(a) for other in blocks(b)]
-    return linalg.in_parallel(look, tiles, of_columns.device)
+    return in_parallel(look, tiles, of_columns.device)
 
 
 def _pairs(a: Rows, b: Rows, tile: Tensor, own: slice, other: slice, row: Tensor, column: Tensor) -> Pairs:

@@ -21,6 +21,7 @@ from gen_eval.errors import NumericalError, UsageError
 from gen_eval.metrics import linalg
 from gen_eval.metrics.rows import matched, mean_of
 from gen_eval.metrics.score import Score
+from gen_eval.threads import in_parallel
 
 # Directions that are handled at a time, fewer of more rows than make so many numbers, and rows that are turned into
 # float64, to bound memory.
@@ -76,7 +77,7 @@ def sliced_wasserstein(
 
     powers, variances = [], []
     of_x, of_y = (torch.zeros(len(rows), dtype=torch.float64, device=x.device) for rows in (x, y))
-    for done in linalg.in_parallel(along, torch.split(directions, at_once, dim=1), x.device):
+    for done in in_parallel(along, torch.split(directions, at_once, dim=1), x.device):
         powers.append(done.powers)
         variances.append(done.variances)
         of_x += done.x

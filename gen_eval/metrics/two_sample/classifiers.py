@@ -18,6 +18,7 @@ from gen_eval.metrics.neighbors.across import nearest_set
 from gen_eval.metrics.neighbors.distances import prepare
 from gen_eval.metrics.two_sample.logistic import Logistic, scores
 from gen_eval.metrics.two_sample.pool import standardised
+from gen_eval.threads import in_parallel
 
 # From labellings of all rows, ``[n, p]`` bool, to scores of all rows, ``[n, p]`` float64.
 Classifier = Callable[[Tensor], Tensor]
@@ -51,7 +52,7 @@ def logistic(rows: Tensor, held: list[Tensor], penalty: float | None) -> Classif
             return scores(factors[at], weights) - torch.log(odds / (1 - odds))
 
         result = rows.new_empty(labels.shape, dtype=torch.float64)
-        for at, each in zip(held, linalg.in_parallel(classify_fold, held, rows.device), strict=True):
+        for at, each in zip(held, in_parallel(classify_fold, held, rows.device), strict=True):
             result[at] = each
         return result
 

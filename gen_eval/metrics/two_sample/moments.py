@@ -21,6 +21,7 @@ from gen_eval.metrics import linalg
 from gen_eval.metrics.score import Score
 from gen_eval.metrics.two_sample.pool import Pool, standardised
 from gen_eval.metrics.two_sample.significance import judge, permutation_p_values, require_test
+from gen_eval.threads import in_parallel
 
 # Features, labellings and rows looked at a time, to bound memory.
 _FEATURES, _COLUMNS, _ROWS = 64, 256, 8192
@@ -135,7 +136,7 @@ def _test(
         each = _statistics(_powers(features, powers), labels, statistic)
         return each[:, 0], each.amax(0)
 
-    found = linalg.in_parallel(compare, torch.split(pool.rows, _FEATURES, 1), pool.rows.device)
+    found = in_parallel(compare, torch.split(pool.rows, _FEATURES, 1), pool.rows.device)
     true, largest = zip(*found, strict=True)
     t, null = torch.cat(true), torch.stack(largest).amax(0)[1:]
     feature, value = int(t.argmax()), float(t.max())

@@ -328,3 +328,26 @@ def test_the_newer_switches_of_precision_are_neither_used_nor_changed(owner, pre
     if done.returncode == 3:
         pytest.skip("this torch has only the older switches")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("size", [1, 3, 6, 7])
+def test_features_do_not_depend_on_how_many_cores_share_a_batch(size, precision, whole_file, batch):
+    network = Inception.load(weights=whole_file, taps=("pool", "logits"), precision=precision)
+    images = batch.repeat(3, 1, 1, 1)[:size]
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            assert len(network._lanes(images)) == max(
+                lanes for lanes in range(1, count + 1) if size % lanes == 0
+            )
+            found.append(network(images, ("pool", "logits")))
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    for other in found[1:]:
+        for tap, features in found[0].items():
+            torch.testing.assert_close(
+                other[tap], features, rtol=0, atol=2e-2 if precision == "bf16" else 2e-5
+            )

@@ -9,8 +9,8 @@ import time
 import pytest
 import torch
 
-from gen_eval.metrics import linalg
-from gen_eval.metrics.linalg import in_parallel, product
+from gen_eval.metrics.linalg import product
+from gen_eval.threads import _LIBRARIES, in_parallel
 
 CPU = torch.device("cpu")
 
@@ -25,7 +25,7 @@ def threads(request):
 
 def counts():
     """Threads that torch, and the libraries that NumPy and SciPy call, would use from here."""
-    libraries = linalg._LIBRARIES.select(user_api="blas").info()
+    libraries = _LIBRARIES.select(user_api="blas").info()
     return torch.get_num_threads(), [library["num_threads"] for library in libraries]
 
 
