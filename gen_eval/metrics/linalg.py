@@ -81,6 +81,20 @@ def eigenpairs(a: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(values), torch.from_numpy(vectors)
 
 
+def leading(a: Tensor, count: int) -> Tensor:
+    """Eigenvectors of the largest eigenvalues of a symmetric matrix, the largest first, ``[d, count]``.
+
+    64 of 2,048 take half the time of all on a CPU.
+    """
+    if a.is_cuda:
+        return eigenpairs(a)[1].flip(1)[:, :count].contiguous()
+    last = len(a) - 1
+    _, vectors = scipy.linalg.eigh(
+        a.numpy(), driver="evr", subset_by_index=(last - count + 1, last), check_finite=False
+    )
+    return torch.from_numpy(vectors).flip(1).contiguous()
+
+
 def _driver(a: Tensor) -> str:
     """Divide and conquer; SciPy 1.13 gives that too little workspace for a single element."""
     return "evd" if len(a) > 1 else "ev"

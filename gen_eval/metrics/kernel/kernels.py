@@ -41,10 +41,12 @@ class Kernel:
     Args:
         profile: from float64 inner products or squared distances, which it may overwrite, to the kernel.
         of_distance: whether it takes squared distances.
+        of_root: whether it takes their root, beside which the rounding of a square is large at 0.
     """
 
     profile: Callable[[Tensor], Tensor]
     of_distance: bool = True
+    of_root: bool = False
 
 
 def polynomial(dim: int, *, degree: int = 3, gamma: float | None = None, coef0: float = 1.0) -> Kernel:
@@ -70,7 +72,7 @@ def rbf(bandwidths: Sequence[float]) -> Kernel:
 
 def laplace(bandwidth: float) -> Kernel:
     """``exp(-r / s)`` of the Euclidean distance."""
-    return Kernel(lambda square: square.sqrt_().mul_(-1 / bandwidth).exp_())
+    return Kernel(lambda square: square.sqrt_().mul_(-1 / bandwidth).exp_(), of_root=True)
 
 
 def rational_quadratic(bandwidth: float, alphas: Sequence[float] = (0.2, 0.5, 1.0, 2.0, 5.0)) -> Kernel:
@@ -81,7 +83,7 @@ def rational_quadratic(bandwidth: float, alphas: Sequence[float] = (0.2, 0.5, 1.
 
 def energy() -> Kernel:
     """``-r``."""
-    return Kernel(lambda square: square.sqrt_().neg_())
+    return Kernel(lambda square: square.sqrt_().neg_(), of_root=True)
 
 
 def _mean(kernels: list[Tensor]) -> Tensor:

@@ -22,8 +22,7 @@ _STEPS = 300
 def principal(rows: Tensor, components: int) -> tuple[Tensor, Tensor]:
     """The mean of ``[n, d]`` rows, ``[d]``, and their first principal axes, ``[d, components]``, both float64."""
     moments = Moments.of(rows)
-    _, vectors = linalg.eigenpairs(moments.scatter)
-    return moments.mean, vectors.flip(1)[:, :components].contiguous()
+    return moments.mean, linalg.leading(moments.scatter, components)
 
 
 def project(rows: Tensor, mean: Tensor, axes: Tensor) -> Tensor:

@@ -28,12 +28,15 @@ from gen_eval.metrics import linalg
 from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
 
-# Rows that are paired at most: the costs of all pairs take 800 MB there.
+# Rows that are paired at most: the costs of all pairs take 800 MB there, and are held twice.
 LIMIT = 10_000
 # With fewer rows a half of a set is no set.
 _LEAST = 8
 # Rows that are measured at a time, to bound memory.
 _BLOCK = 1024
+# Rows of costs that are looked at together, so that they stay in the cache: potentials of 2,000 and 2,000 rows take
+# .28 s, which took .78 in blocks of 1,024 and along columns.
+_CACHED = 32
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -53,7 +56,7 @@ def wasserstein(generated: Tensor, reference: Tensor, *, p: float = 1.0, seed: i
     expectation at this n, and up to 20 % too wide, up to half where the distributions are equal.
 
     Time grows as about n^2.5: 2,000 rows take a second or two, 5,000 a quarter of a minute. Memory is that of
-    the costs of all pairs, ``8 l^2`` bytes, with l the least common multiple of n and m.
+    the costs of all pairs twice, ``16 l^2`` bytes, with l the least common multiple of n and m.
 
     Args:
         generated: ``[n, d]`` rows.
@@ -147,7 +150,7 @@ def _potentials(costs: Array, rows: Index, columns: Index) -> tuple[Array, Array
     pairs, back = columns.reshape(n, -1), rows[turned].reshape(m, -1)
     own = costs[rows, columns]
     v_high = _highest(costs, pairs, own.reshape(n, -1))
-    u_high = _highest(costs.T, back, own[turned].reshape(m, -1))
+    u_high = _highest(np.ascontiguousarray(costs.T), back, own[turned].reshape(m, -1))
     u_low = (own - v_high[columns]).reshape(n, -1).mean(1)
     v_low = (own - u_high[rows])[turned].reshape(m, -1).mean(1)
     return (u_high + u_low) / 2, (v_high + v_low) / 2
@@ -166,7 +169,7 @@ def _highest(costs: Array, pairs: Index, own: Array) -> Array:
     highest, changed = np.zeros(m), np.arange(n)
     for _ in range(n + m):
         offsets = (highest[pairs] - own).min(1)
-        parts = (changed[at : at + _BLOCK] for at in range(0, len(changed), _BLOCK))
+        parts = (changed[at : at + _CACHED] for at in range(0, len(changed), _CACHED))
         through = np.min([(costs[part] + offsets[part, None]).min(0) for part in parts], axis=0)
         lower = through < highest - rounding
         if not lower.any():

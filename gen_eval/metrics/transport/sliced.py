@@ -27,6 +27,9 @@ from gen_eval.threads import in_parallel
 # float64, to bound memory.
 _DIRECTIONS, _NUMBERS = 32, 1 << 21
 _BLOCK = 1024
+# Numbers that rows are along directions at a time, 128 MB: centred once for these, not for every 32 directions, 2,000
+# and 2,000 rows of 2,048 features take .7 s in place of 1.8.
+_PROJECTED = 1 << 24
 
 
 def sliced_wasserstein(
@@ -47,7 +50,7 @@ def sliced_wasserstein(
     ``max_sliced`` is the largest distance along one of the directions, a lower bound of the maximum over all. It has no
     standard error: the maximum is the bias of choosing it.
 
-    Memory is that of the rows along a few dozen directions.
+    Memory is that of the rows along as many directions as make 128 MB, a few times over.
 
     Args:
         generated: ``[n, d]`` rows.
@@ -70,19 +73,26 @@ def sliced_wasserstein(
     x, y = matched(4, generated=generated, reference=reference)
     directions = _directions(projections, x.shape[1], seed).to(x.device)
     staircase = _Staircase.of(len(x), len(y), x.device)
-    centre, at_once = mean_of(x, y), max(1, min(_DIRECTIONS, _NUMBERS // (len(x) + len(y))))
+    centre, together = mean_of(x, y), len(x) + len(y)
+    at_once = max(1, min(_DIRECTIONS, _NUMBERS // together))
 
-    def along(some: Tensor) -> _Sliced:
-        return _slice(_project(x, centre, some), _project(y, centre, some), staircase, p)
+    def along(lines: tuple[Tensor, Tensor]) -> _Sliced:
+        one, other = (_Line(*values.sort(1)) for values in lines)
+        return _slice(one, other, staircase, p)
 
-    powers, variances = [], []
+    # Room for all results comes first: made between large blocks they would keep the holes of these apart.
+    powers, variances = centre.new_empty(2, directions.shape[1])
+    start = 0
     of_x, of_y = (torch.zeros(len(rows), dtype=torch.float64, device=x.device) for rows in (x, y))
-    for done in in_parallel(along, torch.split(directions, at_once, dim=1), x.device):
-        powers.append(done.powers)
-        variances.append(done.variances)
-        of_x += done.x
-        of_y += done.y
-    return _score(torch.cat(powers), torch.cat(variances), of_x, of_y, p)
+    for some in torch.split(directions, max(1, _PROJECTED // together), dim=1):
+        lines = (torch.split(_project(rows, centre, some), at_once) for rows in (x, y))
+        for done in in_parallel(along, zip(*lines, strict=True), x.device):
+            part = slice(start, start + len(done.powers))
+            powers[part], variances[part] = done.powers, done.variances
+            start = part.stop
+            of_x += done.x
+            of_y += done.y
+    return _score(powers, variances, of_x, of_y, p)
 
 
 class _Staircase(NamedTuple):
@@ -136,12 +146,17 @@ class _Sliced(NamedTuple):
     y: Tensor
 
 
-def _project(rows: Tensor, centre: Tensor, directions: Tensor) -> _Line:
+def _project(rows: Tensor, centre: Tensor, directions: Tensor) -> Tensor:
+    """How far rows are along k directions, ``[k, n]`` float64."""
     along = rows.new_empty(directions.shape[1], len(rows), dtype=torch.float64)
-    for start in range(0, len(rows), _BLOCK):
+
+    def fill(start: int) -> None:
         part = slice(start, start + _BLOCK)
-        along[:, part] = linalg.product(rows[part] - centre, directions).T
-    return _Line(*along.sort(1))
+        along[:, part] = linalg.product(directions.T, (rows[part] - centre).T)
+
+    for _ in in_parallel(fill, range(0, len(rows), _BLOCK), rows.device):
+        pass
+    return along
 
 
 def _slice(x: _Line, y: _Line, staircase: _Staircase, p: float) -> _Sliced:

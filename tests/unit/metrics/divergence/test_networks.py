@@ -136,6 +136,10 @@ def test_scaling():
     common = Scaling.common(pair)
     torch.testing.assert_close(common.scale.square(), together.var(0, correction=0).mean(0, keepdim=True))
     torch.testing.assert_close(common(together).mean(0), torch.zeros(3).double(), atol=1e-6, rtol=0)
+    for given in (together, together.float()):
+        before = given.clone()
+        assert torch.equal(common(given), (before.double() - common.centre) / common.scale)
+        assert torch.equal(given, before)
 
 
 @pytest.fixture

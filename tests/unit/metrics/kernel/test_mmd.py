@@ -12,7 +12,7 @@ from scipy.stats import energy_distance, norm
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
 from gen_eval.errors import NumericalError, TooFewImages, UnknownName, UsageError
-from gen_eval.metrics.kernel.kernels import KERNELS, polynomial, rbf
+from gen_eval.metrics.kernel.kernels import KERNELS, find_kernel, polynomial, rbf
 from gen_eval.metrics.kernel.mmd import mmd
 from gen_eval.metrics.kernel.sums import Gram, Variances
 
@@ -201,6 +201,39 @@ def test_float32_rows_far_from_the_origin_give_the_value_of_float64(name):
     single, double = mmd(x, y, kernel=name), mmd(x.double(), y.double(), kernel=name)
     assert single.values["mmd2"] == pytest.approx(double.values["mmd2"], abs=1e-4 * double.errors["mmd2"])
     assert single.errors["mmd2"] == pytest.approx(double.errors["mmd2"], rel=1e-5)
+
+
+@pytest.mark.parametrize("dim", [2, 64, 700])
+@pytest.mark.parametrize("name", ["energy", "laplace"])
+def test_rows_that_repeat_or_nearly_do_give_the_value_of_float64(name, dim):
+    """The root of what float32 leaves of a distance of 0 is 1e-3 of the others."""
+    drawn, other = rows(60, 0, dim, torch.float32), rows(250, 1, dim, torch.float32) * 1.1
+    copies, bandwidth = drawn[torch.arange(240) % 60], math.sqrt(2 * dim)
+    near = copies + 1e-4 * rows(240, 2, dim, torch.float32)
+    some = torch.cat([other[:9], drawn])
+    for x, y in (
+        (copies, other),
+        (copies, copies.flip(0)),
+        (near, copies),
+        (some, other),
+        (near + 99, other),
+    ):
+        xx, yy, xy = (
+            ORACLES[name](one.double().numpy(), two.double().numpy(), bandwidth)
+            for one, two in ((x, x), (y, y), (x, y))
+        )
+        n, m = xy.shape
+        xx[range(n), range(n)] = yy[range(m), range(m)] = 0
+        expected = xx.sum() / (n * (n - 1)) + yy.sum() / (m * (m - 1)) - 2 * xy.mean()
+        given = {} if name == "energy" else {"bandwidth": bandwidth}
+        score = mmd(x, y, kernel=name, **given)
+        assert score.values["mmd2"] == pytest.approx(expected, rel=1e-6)
+        assert score.errors == pytest.approx(
+            mmd(x.double(), y.double(), kernel=name, **given).errors, rel=1e-5
+        )
+        kernel = find_kernel(name, given.get("bandwidth", "median"), x, y)[0]
+        totals = Gram(kernel, x, y, block=50).sums().totals
+        assert totals == pytest.approx([xx.sum(), xy.sum(), yy.sum()], rel=1e-6)
 
 
 def test_contributions_say_what_leaving_a_row_out_does(pair):

@@ -143,6 +143,14 @@ def test_rows_of_many_dimensions_are_reduced_as_principal_components_do(sets):
     torch.testing.assert_close(restored, wide[1].double(), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("n", [40, 300])
+def test_principal_axes_are_the_first_singular_vectors(n):
+    rows = draw(n, 4, d=70).double() * torch.linspace(0.5, 2, 70, dtype=torch.float64)
+    mean, axes = principal(rows, 30)
+    singular = torch.linalg.svd(rows - mean, full_matrices=False).Vh[:30].T
+    torch.testing.assert_close(axes * (axes * singular).sum(0).sign(), singular, rtol=0, atol=1e-10)
+
+
 def test_rows_that_are_equal_stay_so_when_they_are_projected():
     rows = draw(5000, 0, d=90)
     rows[4500] = rows[3]

@@ -8,11 +8,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linprog
+from scipy.optimize import linear_sum_assignment, linprog
 from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
 from gen_eval.errors import NumericalError, TooFewImages, UsageError
+from gen_eval.metrics.transport import exact
 from gen_eval.metrics.transport.exact import LIMIT, wasserstein
 
 SIZES = [(12, 12), (12, 18), (20, 8), (9, 11)]
@@ -93,6 +94,29 @@ def test_contributions_say_what_weighing_a_row_more_does(n, m, p):
         )
         ours = float(score.contributions["generated"][i])
         assert slopes[0] - 1e-4 / n <= ours <= slopes[1] + 1e-4 / n
+
+
+def test_potentials_are_the_mean_of_the_extreme_ones(monkeypatch):
+    """Each side's highest ones that are nowhere above 0, by shortest paths through the whole matrix at a time."""
+    n = 90
+    costs = cdist(rows(n, 0).numpy() + 0.3, rows(n, 1).numpy())
+    columns = linear_sum_assignment(costs)[1]
+
+    def highest(apart):  # of the columns, where each row is paired with the column of its number
+        found = np.zeros(n)
+        for _ in range(n):
+            found = np.minimum(found, (apart + (found - apart.diagonal())[:, None]).min(0))
+        return found
+
+    paired = costs[:, columns]
+    v_high, u_high, own = highest(paired), highest(paired.T), paired.diagonal()
+    u, v = exact._potentials(costs, np.arange(n), columns)
+    np.testing.assert_allclose(u, (u_high + own - v_high) / 2, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(v[columns], (v_high + own - u_high) / 2, rtol=0, atol=1e-12)
+    assert (costs - u[:, None] - v).min() > -1e-12
+    monkeypatch.setattr(exact, "_CACHED", 7)
+    for one, other in zip(exact._potentials(costs, np.arange(n), columns), (u, v), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("p", [1, 2])

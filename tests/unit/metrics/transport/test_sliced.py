@@ -125,6 +125,7 @@ def test_blocks_do_not_matter(monkeypatch):
     score = sliced_wasserstein(x, y, projections=40)
     monkeypatch.setattr(sliced, "_DIRECTIONS", 7)
     monkeypatch.setattr(sliced, "_BLOCK", 16)
+    monkeypatch.setattr(sliced, "_PROJECTED", 120 * 17)  # three groups of directions, none of whole blocks
     other = sliced_wasserstein(x, y, projections=40)
     assert dict(other.values) == pytest.approx(dict(score.values), rel=1e-12)
     assert dict(other.errors) == pytest.approx(dict(score.errors), rel=1e-12)
