@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -17,7 +17,7 @@ from gen_eval import resize
 from gen_eval.errors import ImagesError, NumericalError, UsageError
 from gen_eval.extractors import Extractor
 from gen_eval.images import Chunk, Images, stream
-from gen_eval.images.protocol import Named, Pixels
+from gen_eval.images.protocol import Pixels
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments, Sample, SampleBuilder
@@ -92,7 +92,9 @@ def summarize(
         return SampleBuilder(len(images), dim, rows, device, wanted)
 
     readings = [
-        Reading(request, {tap: Gather(images, sample(request, tap)) for tap in request.taps})
+        Reading(
+            request, {tap: Gather(images.name, images.label, sample(request, tap)) for tap in request.taps}
+        )
         for request in requests
     ]
     digest, notes, skipped, done = hashlib.sha256(), Counter[str](), list[tuple[str, str]](), 0
@@ -235,13 +237,16 @@ class Gather:
     """The features of one tap, as they come.
 
     Args:
-        images: whose they are.
+        name: what the set is called.
+        label: names one of its images by its index.
         sample: keeps rows of them.
         moments: to go on from.
     """
 
-    def __init__(self, images: Named, sample: Sampling, moments: Moments | None = None) -> None:
-        self._images = images
+    def __init__(
+        self, name: str, label: Callable[[int], str], sample: Sampling, moments: Moments | None = None
+    ) -> None:
+        self._name, self._label = name, label
         self._moments = moments
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._waiting = 0  # rows of these
@@ -270,8 +275,8 @@ class Gather:
         except NumericalError as error:
             bad = index[~rows.isfinite().all(1).cpu()]
             raise NumericalError(
-                f"the features of {len(bad)} images of {self._images.name} are NaN or infinite, first those of "
-                f"{self._images.label(int(bad[0]))}: check that image, and the extractor's weights"
+                f"the features of {len(bad)} images of {self._name} are NaN or infinite, first those of "
+                f"{self._label(int(bad[0]))}: check that image, and the extractor's weights"
             ) from error
         self._moments = block if self._moments is None else self._moments + block
         self._pending.clear()

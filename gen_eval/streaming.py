@@ -174,17 +174,13 @@ class Stream:
         self.name = name
         self._resizes = {request.extractor.resize for request in requests}
         self._batch_size = batch_size or default_batch_size(requests)
-        self._readings = [_reading(self, request, rows, start or Tally()) for request in requests]
+        self._readings = [_reading(name, request, rows, start or Tally()) for request in requests]
         self._seen = replace(start or Tally(), features={})
         self._pending: list[_Waiting] = []
         self._whole = True  # not while features are kept, here already and there not yet
 
     def __len__(self) -> int:
         return self._seen.n
-
-    def label(self, index: int) -> str:
-        """Name one image: ``"#17"``."""
-        return f"#{index}"
 
     def add(
         self, images: Tensor, index: Tensor, floats: FloatRange | None = None, *, told: bool = False
@@ -257,15 +253,21 @@ class Stream:
         return torch.tensor(places), [reading.features(images) for reading in self._readings]
 
 
-def _reading(stream: Stream, request: Request, rows: int | None, start: Tally) -> Reading:
+def _reading(name: str, request: Request, rows: int | None, start: Tally) -> Reading:
+    # It knows nothing of the stream: in a cycle the features would live on until the garbage is collected.
     def gather(tap: str) -> Gather:
         found = start.features.get((request.extractor.spec(tap), tap))
         if found is None:
-            return Gather(stream, SampleStream(rows))
+            return Gather(name, _label, SampleStream(rows))
         found = found.to(request.extractor.device)
-        return Gather(stream, SampleStream(rows, found.sample), found.moments)
+        return Gather(name, _label, SampleStream(rows, found.sample), found.moments)
 
     return Reading(request, {tap: gather(tap) for tap in request.taps})
+
+
+def _label(index: int) -> str:
+    """Name one image: ``"#17"``."""
+    return f"#{index}"
 
 
 def _holds(found: Features, n: int) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import weakref
 
 import numpy as np
 import pytest
@@ -292,6 +294,19 @@ def test_offloaded_networks_come_back_when_images_do(fake, real, expected_of_fol
 
 
 # --- Memory and indices
+
+
+def test_a_reset_frees_what_was_fed_at_once(fake, real):
+    """And not when garbage is collected, which counts objects, and not how large they are."""
+    monitor = feed(Monitor(MEASURES, reference=real), tensor(fake))
+    monitor.compute()
+    fed = weakref.ref(monitor._streams["generated"])
+    gc.disable()
+    try:
+        monitor.reset()
+        assert fed() is None
+    finally:
+        gc.enable()
 
 
 def test_memory_is_bounded_by_rows_however_many_images_come(real):
