@@ -151,7 +151,10 @@ LEVERS: Mapping[str, Lever] = {
     ),
     "threads": Lever(_in_threads, (1, 2, 4), torch.get_num_threads, _A_PASS),
     "moments-block": Lever(
-        _moments, (64, 256, 512, 1024, 4096), lambda: passing._BLOCK, f"moments of {ROWS} x {DIM} features"
+        _moments,
+        (64, 256, 512, 1024, 2048, 4096),
+        lambda: passing._BLOCK,
+        f"moments of {ROWS} x {DIM} features",
     ),
     "tile": Lever(
         _tiles,

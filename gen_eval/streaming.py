@@ -174,17 +174,14 @@ class Stream:
         self.name = name
         self._resizes = {request.extractor.resize for request in requests}
         self._batch_size = batch_size or default_batch_size(requests)
-        self._readings = [_reading(self, request, rows, start or Tally()) for request in requests]
+        self._readings = [_reading(name, request, rows, start or Tally()) for request in requests]
+        self._weights = _weights(0, torch.device("cpu"))  # of the last images' fingerprints
         self._seen = replace(start or Tally(), features={})
         self._pending: list[_Waiting] = []
         self._whole = True  # not while features are kept, here already and there not yet
 
     def __len__(self) -> int:
         return self._seen.n
-
-    def label(self, index: int) -> str:
-        """Name one image: ``"#17"``."""
-        return f"#{index}"
 
     def add(
         self, images: Tensor, index: Tensor, floats: FloatRange | None = None, *, told: bool = False
@@ -203,9 +200,8 @@ class Stream:
             UsageError: if an error ended a call before while it kept features, or some places were told alone.
         """
         pixels, notes = _pixels(images, floats)
-        content = sum(
-            _hash(int(place), mark) for place, mark in zip(index, _fingerprints(pixels), strict=True)
-        )
+        marks = _fingerprints(pixels, self._weights_of(pixels))
+        content = sum(_hash(place, mark) for place, mark in zip(index.tolist(), marks, strict=True))
         kept = index if told else index[:0]
         seen = self._seen + Tally(len(pixels), content % _CONTENTS, notes=notes, index=kept)
         came = list(zip(self._prepared(pixels), index.tolist(), strict=True))
@@ -224,6 +220,13 @@ class Stream:
             return Tally()
         features = {key: found for reading in self._readings for key, found in reading.finish().items()}
         return replace(self._seen, features=features)
+
+    def _weights_of(self, pixels: Tensor) -> Tensor:
+        """Those of the last images where these are as large: at 224 x 224 they take 4 ms to make."""
+        count = pixels[0].numel()
+        if self._weights.shape[1] != count or self._weights.device != pixels.device:
+            self._weights = _weights(count, pixels.device)
+        return self._weights
 
     def _prepared(self, pixels: Tensor) -> list[dict[Resize, Tensor]]:
         on_tensors = {one for one in self._resizes if one.kernel in resize.TENSOR_KERNELS}
@@ -257,15 +260,21 @@ class Stream:
         return torch.tensor(places), [reading.features(images) for reading in self._readings]
 
 
-def _reading(stream: Stream, request: Request, rows: int | None, start: Tally) -> Reading:
+def _reading(name: str, request: Request, rows: int | None, start: Tally) -> Reading:
+    # It knows nothing of the stream: in a cycle the features would live on until the garbage is collected.
     def gather(tap: str) -> Gather:
         found = start.features.get((request.extractor.spec(tap), tap))
         if found is None:
-            return Gather(stream, SampleStream(rows))
+            return Gather(name, _label, SampleStream(rows))
         found = found.to(request.extractor.device)
-        return Gather(stream, SampleStream(rows, found.sample), found.moments)
+        return Gather(name, _label, SampleStream(rows, found.sample), found.moments)
 
     return Reading(request, {tap: gather(tap) for tap in request.taps})
+
+
+def _label(index: int) -> str:
+    """Name one image: ``"#17"``."""
+    return f"#{index}"
 
 
 def _holds(found: Features, n: int) -> bool:
@@ -320,11 +329,16 @@ def _bad_type(images: Tensor) -> ImagesError:
     )
 
 
-def _fingerprints(pixels: Tensor) -> list[bytes]:
+def _weights(count: int, device: torch.device) -> Tensor:
+    """What the numbers of an image count for in its fingerprint, int64 ``[_LANES, count]``."""
+    return scrambled(torch.arange(_LANES * count, device=device)).view(_LANES, -1)
+
+
+def _fingerprints(pixels: Tensor, weights: Tensor) -> list[bytes]:
     """128 bits of each image's shape and pixels, worked out where the pixels are."""
-    place = torch.arange(_LANES * pixels[0].numel(), device=pixels.device)
-    weights = scrambled(place).view(_LANES, -1)
-    sums = torch.stack([(weights * image.flatten().long()).sum(1) for image in pixels])
+    levels = (image.flatten().long() for image in pixels)
+    # CUDA has no products of integers; on a CPU they take half the time of a sum, and no memory.
+    sums = torch.stack([(weights * one).sum(1) if one.is_cuda else weights.mv(one) for one in levels])
     shape = repr(tuple(pixels.shape[1:]))
     return [f"{shape} {marks}".encode() for marks in sums.tolist()]
 

@@ -171,7 +171,9 @@ def _moments(images: Images, features: Sequence[Tensor], device: torch.device) -
     n = len(images)
 
     def gather() -> Features:
-        kept = Gather(images, SampleBuilder(n, features[0].shape[1], DEFAULT_ROWS, device, range(n)))
+        kept = Gather(
+            images.name, images.label, SampleBuilder(n, features[0].shape[1], DEFAULT_ROWS, device, range(n))
+        )
         first = 0
         for batch in features:
             kept.add(batch, torch.arange(first, first + len(batch)))

@@ -32,17 +32,24 @@ class Normalize:
 
     def __str__(self) -> str:
         pixel = "x" if self.divisor == 1 else f"x/{_exact([self.divisor])}"
-        if not any(self.mean) and set(self.std) == {1.0}:
+        if self._only_divides:
             return pixel
         return f"({pixel}-{_exact(self.mean)})/{_exact(self.std)}"
 
     def __call__(self, images: Tensor) -> Tensor:
         """``[b, 3, h, w]`` to the same."""
+        scaled = images / self.divisor
+        if self._only_divides:
+            return scaled
         mean, std = (
             moved(torch.tensor(values, dtype=images.dtype), images.device).view(-1, 1, 1)
             for values in (self.mean, self.std)
         )
-        return (images / self.divisor - mean) / std
+        return scaled.sub_(mean).div_(std)
+
+    @property
+    def _only_divides(self) -> bool:
+        return not any(self.mean) and set(self.std) == {1.0}
 
 
 def _exact(values: Collection[float]) -> str:

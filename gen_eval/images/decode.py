@@ -109,7 +109,8 @@ def _from_8_bits(image: Image.Image) -> Pixels:
     image.load()  # a palette knows its transparency only after this
     if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
         image = image.convert("RGBA")  # the same colours; Pillow warns about the direct way
-    return np.array(image.convert("RGB"))  # a copy, since np.asarray would be read-only
+    # Converting would copy RGB once more. np.array copies too: np.asarray would be read-only.
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _mode_notes(image: Image.Image) -> list[str]:

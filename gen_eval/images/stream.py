@@ -36,6 +36,17 @@ class Chunk(Generic[T]):
     notes: Counter[str] = field(default_factory=Counter)
     broken: list[tuple[str, str]] = field(default_factory=list)
 
+    @classmethod
+    def joined(cls, chunks: Sequence[Chunk[T]]) -> Chunk[T]:
+        """Chunks that follow one another as one."""
+        return cls(
+            torch.cat([chunk.index for chunk in chunks]),
+            [item for chunk in chunks for item in chunk.items],
+            [digest for chunk in chunks for digest in chunk.digests],
+            sum((chunk.notes for chunk in chunks), Counter[str]()),
+            [broken for chunk in chunks for broken in chunk.broken],
+        )
+
 
 @dataclass(frozen=True)
 class _Prepared(Generic[T]):

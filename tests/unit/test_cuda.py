@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gen_eval import resize
 from gen_eval.evaluation import evaluate
 from gen_eval.extractors import Custom, Inception
-from gen_eval.images import open_images
 from gen_eval.metrics import METRICS
 from gen_eval.metrics.frechet.frechet import METHODS, frechet
 from gen_eval.metrics.frechet.gaussian import Gaussian
@@ -140,7 +139,7 @@ def test_a_pass_does_not_wait_for_the_gpu_batch_by_batch(kernel):
     batch = [{to: resize.prepare(image, to)} for image in images]
     own = Custom(lambda x: x.mean((2, 3)), size=16, name="mine", version="1", resize=kernel, device="cuda")
     sample = SampleBuilder(300, 3, 100, own.device)
-    reading = Reading(Request(own, ("pool",)), {"pool": Gather(open_images(images), sample)})
+    reading = Reading(Request(own, ("pool",)), {"pool": Gather("images", str, sample)})
     reading.add(batch, torch.arange(3))  # whatever is set up once
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import io
+import weakref
 
 import numpy as np
 import pytest
@@ -292,6 +295,49 @@ def test_offloaded_networks_come_back_when_images_do(fake, real, expected_of_fol
 
 
 # --- Memory and indices
+
+
+def test_the_digest_is_the_sum_of_hashes_of_places_and_pixels(real):
+    """Written out in integers of Python, for images of several sizes by turns."""
+
+    def scrambled(at):
+        mix = (at + 0x9E3779B97F4A7C15) % 2**64
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mix = (mix ^ mix >> shift) * factor % 2**64
+        return mix ^ mix >> 31
+
+    def signed(number):
+        return (number + 2**63) % 2**64 - 2**63
+
+    def hashed(place, image):
+        levels = image.flatten().tolist()
+        marks = [
+            signed(sum(scrambled(lane * len(levels) + at) * level for at, level in enumerate(levels)))
+            for lane in range(2)
+        ]
+        text = f"{place} {tuple(image.shape)} {marks}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
+
+    monitor, rng, content = Monitor("frechet:pixels", reference=real), np.random.default_rng(0), 0
+    for at, shape in enumerate([(6, 5, 3), (7, 7, 3), (5, 6, 3), (6, 5, 3)]):
+        batch = rng.integers(0, 256, (3, *shape), dtype=np.uint8)
+        monitor.update(batch)
+        content += sum(hashed(3 * at + place, image) for place, image in enumerate(batch))
+    expected = hashlib.sha256(f"12 {content % 2**256:064x}".encode()).hexdigest()
+    assert monitor.compute()[0].sets["generated"].digest == expected
+
+
+def test_a_reset_frees_what_was_fed_at_once(fake, real):
+    """And not when garbage is collected, which counts objects, and not how large they are."""
+    monitor = feed(Monitor(MEASURES, reference=real), tensor(fake))
+    monitor.compute()
+    fed = weakref.ref(monitor._streams["generated"])
+    gc.disable()
+    try:
+        monitor.reset()
+        assert fed() is None
+    finally:
+        gc.enable()
 
 
 def test_memory_is_bounded_by_rows_however_many_images_come(real):

@@ -77,7 +77,7 @@ def test_what_is_kept_in_part_is_not_measured_before_it_is_forgotten(fake, real)
     monitor = Monitor(["frechet:mine", "frechet:pixels"], reference=np.maximum(real, 1), extractors=own)
     with pytest.raises(NumericalError, match="first those of #7"):
         monitor.update(
-            np.tile(np.maximum(fake, 1) * (np.arange(230) != 7)[:, None, None, None], (5, 1, 1, 1))
+            np.tile(np.maximum(fake, 1) * (np.arange(230) != 7)[:, None, None, None], (10, 1, 1, 1))
         )
     for refused in (monitor.compute, monitor.state_dict, lambda: monitor.update(fake)):
         with pytest.raises(UsageError, match=r"feeding of the images fed midway.*reset\(\)"):

@@ -8,10 +8,13 @@ import threading
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from gen_eval import Monitor, evaluate
-from gen_eval.errors import NumericalError, UsageError
+from gen_eval import Monitor, evaluate, passing
+from gen_eval.errors import CorruptImages, NumericalError, UsageError
 from gen_eval.extractors import Custom, Pixels
+from gen_eval.images import open_images
+from gen_eval.passing import Request, summarize
 
 # --- A device that is too small
 
@@ -87,6 +90,66 @@ def test_an_error_ends_the_threads_of_the_pass(images):
         evaluate(generated=images, reference=images[:40], workers=2, **options(net))
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("gen_eval")]
     del held
+
+
+# --- How many go together
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("size", "resize", "batch_size", "sizes"),
+    [
+        (32, "pil-bicubic", None, [32, 18]),
+        (32, "tf1-bilinear", None, [32, 18]),
+        (33, "pil-bicubic", None, [8] * 6 + [2]),
+        (32, "pil-bicubic", 5, [5] * 10),
+    ],
+)
+def test_of_small_images_more_go_together(images, size, resize, batch_size, sizes, workers):
+    net = Small(99)
+    request = Request(Custom(net, size=size, resize=resize), ("pool",))
+    summary = summarize(open_images(images), [request], batch_size=batch_size, workers=workers)
+    assert net.sizes[1:] == sizes  # the first two are those that it is tried on
+    one_by_one = summarize(open_images(images), [request], batch_size=1)
+    (found,), (expected,) = summary.features.values(), one_by_one.features.values()
+    assert summary.digest == one_by_one.digest
+    assert torch.equal(found.sample.rows, expected.sample.rows)
+    assert torch.allclose(found.cov(), expected.cov(), rtol=1e-12, atol=0)
+
+
+def test_large_images_that_wait_whole_go_at_once(images, monkeypatch):
+    monkeypatch.setattr(passing, "_HELD", 16 * images[0].nbytes)
+    for resize, sizes in (("tf1-bilinear", [16, 16, 16, 2]), ("pil-bicubic-uint8", [8] * 6 + [2])):
+        net = Small(99)
+        summarize(open_images(images), [Request(Custom(net, size=32, resize=resize), ("pool",))])
+        assert net.sizes[1:] == sizes
+
+
+def test_what_is_told_of_images_does_not_depend_on_how_many_go_together(tmp_path):
+    for at in range(50):
+        path = tmp_path / f"{at:02}.png"
+        if at % 20 == 3:
+            path.write_bytes(b"broken")
+        else:
+            Image.new("RGB" if at % 3 else "L", (8, 8), at).save(path)
+    told = []
+
+    def progress(task, done, total, unit):
+        told.append(done)
+
+    request, folder = Request(Pixels(), ("pool",)), open_images(tmp_path)
+    together, alone = (
+        summarize(folder, [request], batch_size=size, skip_corrupt=True, progress=progress)
+        for size in (None, 1)
+    )
+    for summary in (together, alone):
+        assert [label for label, _ in summary.skipped] == ["03.png", "23.png", "43.png"]
+        assert summary.notes == {"gray to RGB": sum(at % 3 == 0 and at % 20 != 3 for at in range(50))}
+    assert together.digest == alone.digest
+    assert told[:3] == [0, 40, 50]  # 37 and 10 go through the network
+    with pytest.raises(CorruptImages) as caught:
+        summarize(folder, [request], workers=0)
+    assert [label for label, _ in caught.value.broken] == ["03.png"]
 
 
 # --- Features that are no numbers

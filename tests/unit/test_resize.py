@@ -121,10 +121,31 @@ def test_bicubic_clips_its_overshoot_and_keeps_fractions():
     assert not np.array_equal(out, out.round())
 
 
+def by_the_tool(image, size, kernel):
+    """An image through torch's or Pillow's own resize, also where it is of the right size."""
+    if kernel in resize.TENSOR_KERNELS:
+        return resize.TENSOR_KERNELS[kernel](torch.from_numpy(image).permute(2, 0, 1)[None].float(), size)[
+            0
+        ].numpy()
+    shape, (_, name, *rounded) = (size, size), kernel.split("-")
+    planes = [image] if rounded else list(image.transpose(2, 0, 1).astype(np.float32))
+    out = [np.asarray(Image.fromarray(one).resize(shape, Image.Resampling[name.upper()])) for one in planes]
+    return out[0].transpose(2, 0, 1) if rounded else np.stack(out).clip(0, 255)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 32, 224, 299])
 @pytest.mark.parametrize("kernel", resize.KERNELS)
-def test_an_image_of_the_right_size_passes_unchanged(kernel):
-    image = image_of((299, 299))
-    assert np.array_equal(resized(image, 299, kernel), image.transpose(2, 0, 1))
+def test_an_image_of_the_right_size_passes_unchanged_as_through_the_tool(kernel, size):
+    image = image_of((size, size))
+    assert np.array_equal(resized(image, size, kernel), image.transpose(2, 0, 1))
+    assert np.array_equal(by_the_tool(image, size, kernel), image.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("kernel", resize.KERNELS)
+@pytest.mark.parametrize("shape", [(32, 33), (33, 32), (64, 32)], ids=str)
+def test_of_the_right_size_are_both_sides(kernel, shape):
+    image = image_of(shape)
+    assert np.array_equal(resized(image, 32, kernel), by_the_tool(image, 32, kernel))
 
 
 @pytest.mark.parametrize("kernel", resize.KERNELS)
@@ -154,15 +175,29 @@ def test_a_batch_of_mixed_sizes_is_each_image_by_itself(kernel):
 
 
 @pytest.mark.parametrize("kernel", resize.TENSOR_KERNELS)
-def test_images_of_one_shape_may_go_together_as_on_a_gpu(kernel, monkeypatch):
-    images = [image_of(shape) for shape in (SHAPES[0], SHAPES[1], SHAPES[0], SHAPES[0])]
-    to = Resize(32, kernel)
-    prepared = [resize.prepare(image, to) for image in images]
-    one_by_one = resize.finish(prepared, to, CPU)
-    groups = resize._together(prepared, torch.device("cuda"))
-    assert groups == [[0, 2, 3], [1]]
-    monkeypatch.setattr(resize, "_together", lambda images, device: groups)
-    torch.testing.assert_close(resize.finish(prepared, to, CPU), one_by_one, rtol=0, atol=1e-3)
+def test_images_of_one_shape_go_together_to_the_last_bit(kernel, monkeypatch):
+    shapes = [(28, 28), (32, 32), (28, 28), (28, 28), (200, 256), (200, 256)] * 3
+    images, to = (
+        [torch.from_numpy(image_of(shape, seed)) for seed, shape in enumerate(shapes)],
+        Resize(32, kernel),
+    )
+    alone = torch.cat([resize.finish([image], to, CPU) for image in images])
+    assert torch.equal(resize.finish(images, to, CPU), alone)
+    groups = resize._together(images, 32, torch.device("cuda"))
+    assert groups == [
+        [at for at, one in enumerate(shapes) if one == shape] for shape in dict.fromkeys(shapes)
+    ]
+    monkeypatch.setattr(resize, "_together", lambda images, size, device: groups)
+    assert torch.equal(resize.finish(images, to, CPU), alone)
+
+
+def test_on_a_cpu_few_large_images_go_together():
+    def sizes(side, size):
+        return [len(group) for group in resize._together([torch.empty(side, side, 3)] * 40, size, CPU)]
+
+    assert sizes(32, 8) == sizes(8, 32) == [32, 8]
+    assert sizes(64, 8) == [8] * 5
+    assert sizes(256, 8) == sizes(32, 299) == [1] * 40
 
 
 @pytest.mark.parametrize("kernel", resize.KERNELS)

@@ -11,6 +11,7 @@ from gen_eval import resize
 from gen_eval.errors import UnknownName, UsageError
 from gen_eval.extractors import Custom, Identity, Normalize, find_extractor
 from gen_eval.extractors.custom import UNKNOWN
+from gen_eval.extractors.network import NORMALIZATIONS
 from gen_eval.images import open_images
 from gen_eval.passing import Request, summarize
 from gen_eval.spec import NO_RESIZE, Resize
@@ -96,6 +97,17 @@ def test_normalisation_is_what_its_text_says():
         assert torch.allclose(extractor(images)["pool"], mean_colour(expected), atol=1e-5)
     with pytest.raises(UnknownName, match="unknown normalisation 'x/25': did you mean 'x/255'"):
         Custom(mean_colour, size=16, normalize="x/25")
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_normalisation_rounds_as_written_and_leaves_its_images(memory_format):
+    images = batch_of().to(memory_format=memory_format)
+    before = images.clone()
+    for one in (*NORMALIZATIONS.values(), Normalize((0.0, 0.0, 0.0), (1.0, 2.0, 1.0), divisor=1.0)):
+        mean, std = (torch.tensor(values)[:, None, None] for values in (one.mean, one.std))
+        assert torch.equal(one(images), (images / one.divisor - mean) / std)
+        assert one(images).is_contiguous(memory_format=memory_format)
+        assert torch.equal(images, before)
 
 
 def test_without_a_version_only_the_same_object_is_the_same_network():
