@@ -107,7 +107,7 @@ def count(
     """What balls of several kinds hold, in one pass; arguments as in :func:`.manifold.survey`."""
     sets, rounding = stored(generated, reference, feature_dtype)
     ks, keep = [kind.k for kind in balls], max(kind.reach for kind in balls)
-    lists = [neighbours(rows, ks, keep=keep, engine=engine) for rows in sets]
+    lists = [neighbours(rows.alone(), ks, keep=keep, engine=engine) for rows in sets]
     tallies = [
         tuple(_Tally(sets[1 - side], sets[side], lists[side], at, kind, rounding) for side in (1, 0))
         for at, kind in enumerate(balls)
@@ -232,7 +232,7 @@ class _Tally:
             rank[open_],
             self._first.index,
             first_rank,
-            torch.argsort(self._queries.squares, stable=True),
+            self._queries.order(),
         )
 
 

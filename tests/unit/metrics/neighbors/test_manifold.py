@@ -176,6 +176,9 @@ def awkward():
         "constant": (np.ones((40, 3)), np.ones((50, 3))),
         "collapsed": (np.repeat(base[:1], 50, 0), base),
         "large common offset": (noise((80, 5)) + 1e4, noise((90, 5)) + 1e4),
+        "one far row": (np.vstack([noise((80, 5)), np.full((1, 5), 1e6)]), noise((90, 5))),
+        "sets far apart": (noise((80, 5)), noise((90, 5)) + 1e5),
+        "one set far and narrow": (base[:1] + 1e-3 * noise((70, 5)), 1e3 * base),
         "far clusters": tuple(np.vstack([noise((40, 4)), noise((40, 4)) + 3e4]) for _ in range(2)),
     }
 
