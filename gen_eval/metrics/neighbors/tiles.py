@@ -49,6 +49,11 @@ def at_most(tile: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(found // tile.shape[1]), torch.from_numpy(found % tile.shape[1])
 
 
+def below(tile: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a tile is less than ``limit``: of copies, of which a list is full, none."""
+    return at_most(tile, torch.nextafter(limit, torch.full_like(limit, -math.inf)))
+
+
 def rounded_up(limits: Tensor) -> Tensor:
     """In float32, rounded up."""
     return torch.nextafter(limits.float(), torch.tensor(math.inf, device=limits.device))

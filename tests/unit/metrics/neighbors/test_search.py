@@ -173,7 +173,7 @@ def test_lists_name_the_nearest(engine):
 
 
 @pytest.mark.parametrize("size", [7, 64, 1000])
-@pytest.mark.parametrize("name", ["gaussian", "ties on a grid", "far clusters"])
+@pytest.mark.parametrize("name", ["gaussian", "ties on a grid", "copies of one row", "far clusters"])
 def test_block_size_changes_nothing(name, size, monkeypatch):
     rows, _ = prepare(*AWKWARD[name])
     before = neighbours(rows, [1, 5], keep=6).radii
