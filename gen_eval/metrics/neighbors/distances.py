@@ -104,7 +104,8 @@ class Pairs(NamedTuple):
 
     def where(self, kept: Tensor) -> Pairs:
         """Some of them, by mask or index."""
-        return Pairs(*(part[kept] for part in self))
+        at = kept.nonzero().flatten() if kept.dtype == torch.bool else kept
+        return Pairs(*(part.index_select(0, at) for part in self))
 
     def swapped(self) -> Pairs:
         """The same with rows and columns exchanged."""

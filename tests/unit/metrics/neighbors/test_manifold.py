@@ -234,6 +234,31 @@ def brute_values(generated, reference, k, inclusive):
     return {name: pytest.approx(expected[name]) for name in ("precision", "recall", "density", "coverage")}
 
 
+@pytest.mark.parametrize("many", [50, 1 << 18])
+@pytest.mark.parametrize("size", [0.02, 0.5, 1, 30])
+def test_ranks_equal_brute_force(size, many, rng, monkeypatch):
+    """What standard errors are made of, of queries in all balls, in some, and in none."""
+    monkeypatch.setattr(tiles, "_MANY", many)
+    generated, reference = as32(size * rng.standard_normal((150, 6))), as32(rng.standard_normal((120, 6)))
+    (found,) = survey(generated, reference, [Balls(3)])
+    for of, queries, centres in (
+        (found.of_generated, generated, reference),
+        (found.of_reference, reference, generated),
+    ):
+        between, own = table(queries, centres), others(centres)
+        listed = of.neighbours.shape[1]
+        np.testing.assert_array_equal(of.neighbours, own.argsort(1)[:, :listed])
+        rank = (np.sort(own, 1)[:, :listed] < between[:, :, None]).sum(2)
+        np.testing.assert_array_equal(of.ranks, np.stack([(rank == r).sum(0) for r in range(listed)], 1))
+        pairs = {(q, b, rank[q, b]) for q, b in np.argwhere(rank < listed) if of.held[q] <= 64}
+        assert set(zip(of.query.tolist(), of.ball.tolist(), of.rank.tolist(), strict=True)) == pairs
+        for ball, first in enumerate(of.first):
+            near = [q for q in between[:, ball].argsort() if rank[q, ball] < listed][: len(first)]
+            assert first[: len(near)].tolist() == near
+            assert (first[len(near) :] == -1).all()
+            assert of.first_rank[ball, : len(near)].tolist() == rank[near, ball].tolist()
+
+
 # --- Half precision
 
 
