@@ -83,7 +83,7 @@ def closeness(rows: Tensor, training: Tensor) -> Closeness:
     queries, centres = prepare(rows, distinct)
     found = nearest(queries, centres)
     who = found.who[:, 0]
-    spacing = neighbours(centres, [1], keep=1).radii[0][who].sqrt() / centres.scale
+    spacing = neighbours(centres.alone(), [1], keep=1).radii[0][who].sqrt() / centres.scale
     return Closeness(found.squared[:, 0].sqrt() / centres.scale, first[who], spacing, first[group])
 
 

@@ -48,7 +48,7 @@ def duplicates(generated: Tensor, reference: Tensor, *, threshold: float = 0.5) 
     generated, reference = matched(2, generated=generated, reference=reference)
     near = closeness(generated, reference)
     rows, _ = prepare(generated, reference)
-    other = neighbours(rows, [1], keep=1).radii[0].sqrt() / rows.scale
+    other = neighbours(rows.alone(), [1], keep=1).radii[0].sqrt() / rows.scale
     hits = {
         "near_copies": near.distance < threshold * near.spacing,
         "exact_copies": near.distance == 0,

@@ -15,7 +15,7 @@ from gen_eval.metrics.neighbors.tiles import (
     WIDE,
     Shortlist,
     Table,
-    at_most,
+    below,
     block_size,
     blocks,
     tile_of,
@@ -107,7 +107,7 @@ class Scan:
         if bool(limit.isinf().any()):  # nothing to compare with yet
             values, column = tile.topk(min(self._keep, tile.shape[1]), largest=False)
             return Table(places, values, other.start + other.step * column)
-        row, column = at_most(tile, limit[:, None])
+        row, column = below(tile, limit[:, None])
         value = tile[row, column]
         return Table.of(places[row], other.start + other.step * column, value, self._keep)
 

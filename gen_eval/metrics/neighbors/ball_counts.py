@@ -107,7 +107,7 @@ def count(
     """What balls of several kinds hold, in one pass; arguments as in :func:`.manifold.survey`."""
     sets, rounding = stored(generated, reference, feature_dtype)
     ks, keep = [kind.k for kind in balls], max(kind.reach for kind in balls)
-    lists = [neighbours(rows, ks, keep=keep, engine=engine) for rows in sets]
+    lists = [neighbours(rows.alone(), ks, keep=keep, engine=engine) for rows in sets]
     tallies = [
         tuple(_Tally(sets[1 - side], sets[side], lists[side], at, kind, rounding) for side in (1, 0))
         for at, kind in enumerate(balls)
@@ -196,25 +196,30 @@ class _Tally:
         rough = pairs.upper - pairs.lower > _ROUGH * self.outer[pairs.column]
         pairs = sharpened(self._queries, self._centres, pairs, rough)
         member = within(self._queries, self._centres, pairs, self._limits[pairs.column])
-        query, ball = pairs.row[member], pairs.column[member]
+        query, ball, *_ = pairs.where(member)
         self._held.scatter_add_(0, query, torch.ones_like(query))
         self._hits.scatter_add_(0, ball, torch.ones_like(ball))
         self._smallest.scatter_reduce_(0, query, self._radii[ball], "amin")
 
         squared = (pairs.lower + pairs.upper) / 2
         rank = self._ranked(pairs.column, squared)
-        listed = rank < self._reach
-        query, ball, rank = pairs.row[listed], pairs.column[listed], rank[listed]
+        listed = (rank < self._reach).nonzero().flatten()
+        query, ball, *_ = pairs.where(listed)
+        rank = rank[listed]
         self._ranks.scatter_add_(0, ball * self._reach + rank, torch.ones_like(rank))
         self._first.add(ball, query, squared[listed].float())
-        open_ = self._held[query] <= _SATURATED
-        self._pairs.append(torch.stack([query[open_], ball[open_], rank[open_]]).int())
+        open_ = (self._held[query] <= _SATURATED).nonzero().flatten()
+        self._pairs.append(torch.stack([part[open_].int() for part in (query, ball, rank)]))
 
     def _ranked(self, ball: Tensor, squared: Tensor) -> Tensor:
         """How many of the listed neighbours of each centre are nearer than ``squared``, ``[p]``: ``[p]`` int64."""
         size = max(1, (_GATHERED_ON_GPU if ball.is_cuda else _GATHERED) // self._reach)
-        parts = zip(torch.split(ball, size), torch.split(squared, size), strict=True)
-        return torch.cat([(self._squared[some] < far[:, None]).sum(1) for some, far in parts])
+        rank = torch.zeros_like(ball)
+        # Where nearly all pairs are within, most are of rank 0.
+        beyond = (self._squared[:, 0][ball] < squared).nonzero().flatten()
+        for at in torch.split(beyond, size):
+            rank[at] = (self._squared[ball[at]] < squared[at, None]).sum(1)
+        return rank
 
     def finish(self) -> Membership:
         """What there is to know."""
@@ -232,7 +237,7 @@ class _Tally:
             rank[open_],
             self._first.index,
             first_rank,
-            torch.argsort(self._queries.squares, stable=True),
+            self._queries.order(),
         )
 
 

@@ -1,10 +1,13 @@
 """Squared distances between feature rows: fast as intervals, exact where a decision needs it.
 
-Distances come from float32 matrix products of the features about their common mean. The rounding of a product of
+Distances come from float32 matrix products of the features about a common centre. The rounding of a product of
 d terms is at most ``gamma = (d + 16) u / (1 - (d + 16) u)`` times the two squared norms (Higham 2002, section 3.1;
 16 covers the rounding of centring, norms and sums), so each distance is known as an interval. Where an interval
 holds the boundary of a decision, the pair is decided again in float64 on the two rows: what comes out is what
 float64 brute force gives, exact copies and ties included.
+
+The centre decides what an answer costs, not what it is. It is the mean, unless far rows drag that away: one row a
+million times as far out as the others would make the intervals of all pairs wider than their distances.
 
 All squared distances are in units of ``Rows.scale``: features are multiplied by a power of two, which rounds
 nothing, so that no square over- or underflows.
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -27,9 +30,10 @@ from gen_eval.stats import non_finite
 from gen_eval.threads import in_parallel
 
 BLOCK = 1280  # rows handled at a time
-TINY = 1e-36  # more than the underflow of a float32 product of features up to 1
+TINY = 1e-36  # more than the underflow of a float32 product of features up to 2
 _DOUBLES, _DOUBLES_ON_GPU = 32, 8192  # rows held in float64 at a time: on a CPU they stay in the cache
 _PARTS = 32  # times as much as that is the work of a thread
+_SAMPLE = 32  # rows, and less than twice that, that tell what a centre is worth
 _SAFE = 16  # roundings beside those of the product itself
 _PAIR_CHUNK, _PAIR_CHUNK_ON_GPU = 1 << 16, 1 << 24  # numbers gathered at a time to decide pairs one by one
 
@@ -40,18 +44,20 @@ class Rows:
 
     Args:
         given: ``[n, d]`` as they came.
-        mean: ``[d]`` float64, common to both sets.
+        centre: ``[d]`` float64, common to both sets, but of rows that are :meth:`alone`.
         scale: the power of two that features are multiplied by.
-        centred: ``[n, d]`` float32, ``(given - mean) * scale``, at most 1.
+        centred: ``[n, d]`` float32, ``(given - centre) * scale``, at most 2.
         squares: ``[n]`` float64, the squared norms of ``centred``.
+        from_mean: ``[n]`` float64, the same about the mean of both sets.
         copies: ``[n]`` int64, the same number for rows of either set that are equal.
     """
 
     given: Tensor
-    mean: Tensor
+    centre: Tensor
     scale: float
     centred: Tensor
     squares: Tensor
+    from_mean: Tensor
     copies: Tensor
 
     @property
@@ -66,8 +72,23 @@ class Rows:
 
     def take(self, some: Tensor) -> Rows:
         """Some of the rows, ``[k]`` int64, as prepared as they are here."""
-        parts = {name: getattr(self, name)[some] for name in ("given", "centred", "squares", "copies")}
-        return replace(self, **parts)
+        names = ("given", "centred", "squares", "from_mean", "copies")
+        return replace(self, **{name: getattr(self, name)[some] for name in names})
+
+    def about(self, centre: Tensor) -> Rows:
+        """The same rows about another centre."""
+        if centre is self.centre:
+            return self
+        centred, squares = _centred(self.given, centre, self.scale)
+        return replace(self, centre=centre, centred=centred, squares=squares)
+
+    def alone(self) -> Rows:
+        """The same rows for distances among themselves: about a centre of their own where the common one is far."""
+        return self.about(_centre((self.given,), self.centre))
+
+    def order(self) -> Tensor:
+        """The rows, ``[n]`` int64, in an order that does not depend on how they came."""
+        return torch.argsort(self.from_mean, stable=True)
 
     def low(self, dtype: torch.dtype, some: slice | Tensor) -> Tensor:
         """What the squared norm of some rows adds to the lower bound of a squared distance in this precision."""
@@ -84,7 +105,8 @@ class Pairs(NamedTuple):
 
     def where(self, kept: Tensor) -> Pairs:
         """Some of them, by mask or index."""
-        return Pairs(*(part[kept] for part in self))
+        at = kept.nonzero().flatten() if kept.dtype == torch.bool else kept
+        return Pairs(*(part.index_select(0, at) for part in self))
 
     def swapped(self) -> Pairs:
         """The same with rows and columns exchanged."""
@@ -106,9 +128,10 @@ def prepare(first: Tensor, second: Tensor) -> tuple[Rows, Rows]:
     mean = (ranges[0].total + ranges[1].total) / (len(first) + len(second))
     reach = max(float(torch.maximum(found.highest - mean, mean - found.lowest).max()) for found in ranges)
     scale = 2.0 ** -math.ceil(math.log2(reach)) if reach else 1.0
-    one, other = (_centre(rows, mean, scale) for rows in (first, second))
-    copies = _copies(one, other)
-    return replace(one, copies=copies[: one.n]), replace(other, copies=copies[one.n :])
+    one, other = (_about_mean(rows, mean, scale) for rows in (first, second))
+    copies, centre = _copies(one, other), _centre((first, second), mean)
+    one, other = replace(one, copies=copies[: one.n]), replace(other, copies=copies[one.n :])
+    return one.about(centre), other.about(centre)
 
 
 class _Range(NamedTuple):
@@ -147,18 +170,36 @@ def _require_rows(first: Tensor, second: Tensor) -> None:
         raise UsageError(f"features on {first.device} and on {second.device}: move them to one device")
 
 
-def _centre(rows: Tensor, mean: Tensor, scale: float) -> Rows:
+def _centre(sets: Sequence[Tensor], present: Tensor) -> Tensor:
+    """The weighted median of sets where that halves most squared norms, else the present centre, ``[d]`` float64."""
+    some = [rows[:: max(1, len(rows) // _SAMPLE)].double() for rows in sets]
+    sizes = present.new_tensor([len(rows) for rows in sets])
+
+    def spread(centre: Tensor) -> float:
+        typical = [(rows - centre).square_().sum(1).median() for rows in some]
+        return float(sizes @ torch.stack(typical))
+
+    middle = sizes @ torch.stack([rows.median(0).values for rows in some]) / sizes.sum()
+    return middle if spread(middle) < spread(present) / 2 else present
+
+
+def _about_mean(rows: Tensor, mean: Tensor, scale: float) -> Rows:
+    centred, squares = _centred(rows, mean, scale)
+    return Rows(rows, mean, scale, centred, squares, squares, torch.empty(0, dtype=torch.long))
+
+
+def _centred(rows: Tensor, centre: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """The features about a centre, scaled, ``[n, d]`` float32, and their squared norms, ``[n]`` float64."""
     centred = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
     squares = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
 
     def fill(part: slice) -> None:
-        block = (rows[part] - mean).mul_(scale)  # a new tensor, in float64 as the mean is
+        block = (rows[part] - centre).mul_(scale)  # a new tensor, in float64 as the centre is
         centred[part] = block
         squares[part] = block.square_().sum(1)
 
     _in_parts(fill, len(rows), _at_once(rows), rows.device)
-    none = torch.empty(0, dtype=torch.long)
-    return Rows(rows, mean, scale, centred, squares, none)
+    return centred, squares
 
 
 def _at_once(rows: Tensor) -> int:
@@ -217,11 +258,11 @@ def width(a: Rows, b: Rows, i: Tensor, j: Tensor, dtype: torch.dtype = torch.flo
 
 def doubles(a: Rows, b: Rows, i: Tensor, j: Tensor) -> Tensor:
     """Lower bounds of the squared distances of all rows i to all rows j, by a float64 product."""
-    x = (a.given[i] - a.mean).mul_(-2 * a.scale)
+    x = (a.given[i] - a.centre).mul_(-2 * a.scale)
     low = a.low(torch.float64, i)[:, None]
     tiles = []
     for at in torch.split(j, BLOCK):
-        y = (b.given[at] - b.mean).mul_(b.scale)
+        y = (b.given[at] - b.centre).mul_(b.scale)
         tiles.append(linalg.product(x, y.T).add_(low).add_(b.low(torch.float64, at)))
     return torch.cat(tiles, 1)
 

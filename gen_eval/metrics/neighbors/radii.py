@@ -43,7 +43,7 @@ class Radii:
 
     def __init__(self, rows: Rows, k: int, limits: Callable[[Tensor], Tensor], *, first: int) -> None:
         require_neighbour(k, rows)
-        self._rows, self._k, self._limits = rows, k, limits
+        self._rows, self._k, self._limits = rows.alone(), k, limits
         device = rows.centred.device
         self.limit = torch.full((rows.n,), math.inf, dtype=torch.float64, device=device)
         self.exact = torch.zeros(rows.n, dtype=torch.bool, device=device)

@@ -264,6 +264,5 @@ def least_sample(k: int) -> int:
 
 def _draw(rows: Rows, sample: int, seed: list[int]) -> Tensor:
     """Some of the rows in random order, whatever order they come in."""
-    order = torch.argsort(rows.squares, stable=True)
     drawn = np.random.default_rng(seed).choice(rows.n, min(sample, rows.n), replace=False)
-    return order[torch.from_numpy(drawn).to(order.device)]
+    return rows.order()[torch.from_numpy(drawn).to(rows.given.device)]

@@ -24,6 +24,7 @@ from gen_eval.metrics.neighbors.tiles import (
     Shortlist,
     Table,
     at_most,
+    below,
     blocks,
     rounded_up,
     tile_of,
@@ -190,7 +191,7 @@ def _nearest_of_block(rows: Rows, own: slice, keep: int) -> Table:
 def _nearer(rows: Rows, keep: int, own: slice, other: slice, of_own: Tensor, of_other: Tensor) -> Table:
     """What each row of two blocks has in the other block within its limit."""
     tile = tile_of(rows, own, rows, other)
-    there, back = at_most(tile, of_own[:, None]), at_most(tile, of_other)
+    there, back = below(tile, of_own[:, None]), below(tile, of_other)
     one, two = (torch.cat(pair) for pair in zip(there, back, strict=True))
     value, one, two = tile[one, two], one + own.start, two + other.start
     at = len(there[0])

@@ -13,6 +13,9 @@ from gen_eval.metrics import linalg
 from gen_eval.metrics.neighbors.distances import BLOCK, Rows
 
 SPARE = 4  # candidates kept beyond those asked for, so that rounding seldom pushes one off the list
+# More values than these come to the lists in turns, of which the first keep out most of the others: 1.6 million of
+# 1,280 rows take 70 ms, and 220 ms all at once.
+_MANY, _TURNS = 1 << 18, 7
 WIDE = 1 << 22  # float64 distances held at a time where every row is asked
 _BLOCK_ON_GPU = 8192  # a GPU wants larger products than a CPU's cache holds
 _BYTES_A_PAIR = 350  # that tables of neighbours take where all pairs of a tile are near: an estimate
@@ -47,6 +50,11 @@ def at_most(tile: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
         return row, column
     found = np.flatnonzero(tile.numpy() <= limit.numpy())
     return torch.from_numpy(found // tile.shape[1]), torch.from_numpy(found % tile.shape[1])
+
+
+def below(tile: Tensor, limit: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a tile is less than ``limit``: of copies, of which a list is full, none."""
+    return at_most(tile, torch.nextafter(limit, torch.full_like(limit, -math.inf)))
 
 
 def rounded_up(limits: Tensor) -> Tensor:
@@ -98,8 +106,11 @@ class Shortlist:
 
     def add(self, row: Tensor, index: Tensor, value: Tensor) -> None:
         """Take what is small enough of ``[p]`` values of any rows."""
-        small = value < self.value[row, -1]
-        self.merge(Table.of(row[small], index[small], value[small], self.value.shape[1]))
+        turns = _TURNS if len(row) > _MANY else 1
+        for turn in range(turns):
+            small = value[turn::turns] < self.value[row[turn::turns], -1]
+            at = turn + turns * small.nonzero().flatten()
+            self.merge(Table.of(row[at], index[at], value[at], self.value.shape[1]))
 
     def merge(self, table: Table) -> None:
         """Take what is small enough of a table."""

@@ -68,7 +68,7 @@ def nearest_neighbor_test(
     """
     require_test(alpha, permutations, least=1)
     pool = Pool.of(generated, reference, seed)
-    who, votes = _nearest(prepare(pool.rows, pool.rows[:1])[0])
+    who, votes = _nearest(prepare(pool.rows, pool.rows[:1])[0].alone())
     labels = pool.labellings(permutations, seed)
     sides = torch.cat([_accuracies(part, who, votes) for part in torch.split(labels, _COLUMNS, 1)], 1)
     both = sides.mean(0)

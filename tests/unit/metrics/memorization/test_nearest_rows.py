@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gen_eval.errors import TooFewImages, UsageError
+from gen_eval.metrics.neighbors import tiles
 from gen_eval.metrics.neighbors.across import nearest, nearest_set
 from gen_eval.metrics.neighbors.distances import prepare
 
@@ -58,9 +59,11 @@ def test_copies_are_at_no_distance_and_the_first_of_several_is_named():
     assert who[1, 0] == 4
 
 
+@pytest.mark.parametrize("block", [16, 1280])
 @pytest.mark.parametrize("k", [1, 2, 5, 20])
-def test_of_many_at_one_distance_the_first_are_taken(k):
+def test_of_many_at_one_distance_the_first_are_taken(k, block, monkeypatch):
     """More of them than a list holds beyond those asked for."""
+    monkeypatch.setattr(tiles, "BLOCK", block)
     y = draw(40, 6, 1)[torch.arange(120) % 40 // 4]
     x = torch.cat([y[:7], draw(5, 6, 2)])
     squared, who = found_by_us(x, y, k)

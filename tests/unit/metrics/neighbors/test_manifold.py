@@ -176,6 +176,9 @@ def awkward():
         "constant": (np.ones((40, 3)), np.ones((50, 3))),
         "collapsed": (np.repeat(base[:1], 50, 0), base),
         "large common offset": (noise((80, 5)) + 1e4, noise((90, 5)) + 1e4),
+        "one far row": (np.vstack([noise((80, 5)), np.full((1, 5), 1e6)]), noise((90, 5))),
+        "sets far apart": (noise((80, 5)), noise((90, 5)) + 1e5),
+        "one set far and narrow": (base[:1] + 1e-3 * noise((70, 5)), 1e3 * base),
         "far clusters": tuple(np.vstack([noise((40, 4)), noise((40, 4)) + 3e4]) for _ in range(2)),
     }
 
@@ -229,6 +232,31 @@ def test_functions_read_the_same_survey(rng):
 def brute_values(generated, reference, k, inclusive):
     expected = brute(generated, reference, k, inclusive)
     return {name: pytest.approx(expected[name]) for name in ("precision", "recall", "density", "coverage")}
+
+
+@pytest.mark.parametrize("many", [50, 1 << 18])
+@pytest.mark.parametrize("size", [0.02, 0.5, 1, 30])
+def test_ranks_equal_brute_force(size, many, rng, monkeypatch):
+    """What standard errors are made of, of queries in all balls, in some, and in none."""
+    monkeypatch.setattr(tiles, "_MANY", many)
+    generated, reference = as32(size * rng.standard_normal((150, 6))), as32(rng.standard_normal((120, 6)))
+    (found,) = survey(generated, reference, [Balls(3)])
+    for of, queries, centres in (
+        (found.of_generated, generated, reference),
+        (found.of_reference, reference, generated),
+    ):
+        between, own = table(queries, centres), others(centres)
+        listed = of.neighbours.shape[1]
+        np.testing.assert_array_equal(of.neighbours, own.argsort(1)[:, :listed])
+        rank = (np.sort(own, 1)[:, :listed] < between[:, :, None]).sum(2)
+        np.testing.assert_array_equal(of.ranks, np.stack([(rank == r).sum(0) for r in range(listed)], 1))
+        pairs = {(q, b, rank[q, b]) for q, b in np.argwhere(rank < listed) if of.held[q] <= 64}
+        assert set(zip(of.query.tolist(), of.ball.tolist(), of.rank.tolist(), strict=True)) == pairs
+        for ball, first in enumerate(of.first):
+            near = [q for q in between[:, ball].argsort() if rank[q, ball] < listed][: len(first)]
+            assert first[: len(near)].tolist() == near
+            assert (first[len(near) :] == -1).all()
+            assert of.first_rank[ball, : len(near)].tolist() == rank[near, ball].tolist()
 
 
 # --- Half precision

@@ -61,7 +61,23 @@ def far_from_the_origin(rng, n, m, d):
     return tuple(rows + 1e4 for rows in gaussian(rng, n, m, d))
 
 
-WORLDS = (gaussian, ties, copies, constant, crowded, nowhere, sorted_clusters, far_from_the_origin)
+def with_far_images(rng, n, m, d):
+    generated, reference = gaussian(rng, n, m, d)
+    generated[::40] *= 1e6
+    return generated, reference
+
+
+WORLDS = (
+    gaussian,
+    ties,
+    copies,
+    constant,
+    crowded,
+    nowhere,
+    sorted_clusters,
+    far_from_the_origin,
+    with_far_images,
+)
 
 
 def assert_equal_answers(found, every):

@@ -53,6 +53,8 @@ def awkward():
         "large common offset": (noise((80, 5)) + 1e5, noise((90, 5)) + 1e5),
         "far clusters": (clusters + noise((90, 6)) / 3, clusters),
         "one far outlier": (np.vstack([noise((60, 5)), np.full((1, 5), 1e6)]), noise((70, 5))),
+        "heavy tails": (noise((60, 5)) ** 9, 1e5 * noise((70, 5)) ** 9),
+        "sets far apart": (noise((80, 5)), noise((90, 5)) + 1e5),
         "tiny": (1e-30 * noise((50, 4)), 1e-30 * noise((60, 4))),
         "huge": (1e30 * noise((50, 4)), 1e30 * noise((60, 4))),
         "minus zero": (np.vstack([np.zeros((9, 2)), -np.zeros((9, 2))]), np.zeros((20, 2))),
@@ -66,11 +68,11 @@ AWKWARD = {name: (as32(a), as32(b)) for name, (a, b) in awkward().items()}
 def test_radii_equal_brute_force(name, engine):
     for given, rows in zip(AWKWARD[name], prepare(*AWKWARD[name]), strict=True):
         ks = [1, 3, len(given) - 1]
-        found = neighbours(rows, ks, keep=8, engine=engine).radii.numpy() / rows.scale**2
-        ordered = np.sort(others(given), 1)
-        for k, radii in zip(ks, found, strict=True):
-            np.testing.assert_allclose(radii, ordered[:, k - 1], rtol=1e-14)
-            np.testing.assert_array_equal(radii == 0, ordered[:, k - 1] == 0)
+        ordered = np.sort(others(given), 1)[:, [k - 1 for k in ks]].T
+        found, alone = (neighbours(some, ks, keep=8, engine=engine).radii for some in (rows, rows.alone()))
+        assert torch.equal(found, alone)
+        np.testing.assert_allclose(found / rows.scale**2, ordered, rtol=1e-14)
+        np.testing.assert_array_equal(found == 0, ordered == 0)
 
 
 @pytest.mark.parametrize("name", AWKWARD)
@@ -89,6 +91,45 @@ def test_pairs_within_limits_equal_brute_force(name, engine):
     sizes_a, sizes_b = (np.sort(others(rows), 1)[:, 2] for rows in AWKWARD[name])
     np.testing.assert_array_equal(by_row, given <= sizes_a[:, None])
     np.testing.assert_array_equal(by_column, given <= sizes_b)
+
+
+@pytest.mark.parametrize("far", [0, 1, 20])
+def test_far_rows_do_not_drag_the_centre_away(far):
+    """Their own distances are wide; those of all others are as narrow as without them."""
+    first, second = as32(RNG.standard_normal((200, 16))), as32(RNG.standard_normal((150, 16)) + 1)
+    plain = prepare(first, second)
+    dragged = first.clone()
+    dragged[:far] *= 1e6
+    for rows, before in zip(prepare(dragged, second), plain, strict=True):
+        norms = rows.squares.median() / rows.scale**2
+        assert norms < 2 * before.squares.median() / before.scale**2
+        assert rows.alone() is rows
+
+
+def test_the_mean_stays_the_centre_of_sets_without_far_rows():
+    """There nothing is gained by another, and no last digit is to move."""
+    sets = as32(RNG.standard_normal((200, 16))), as32(RNG.standard_normal((300, 16)) + 50)
+    for rows in prepare(*sets):
+        np.testing.assert_allclose(rows.centre, np.vstack(sets).astype(float).mean(0), rtol=1e-12)
+        assert rows.from_mean is rows.squares
+
+
+def test_sets_far_apart_have_each_a_centre_for_their_own_distances():
+    sets = as32(RNG.standard_normal((200, 16))), as32(RNG.standard_normal((150, 16)) + 1e3)
+    for rows in prepare(*sets):
+        spread = rows.given.var(0).sum() * rows.scale**2
+        assert rows.squares.median() > 1e4 * spread
+        assert rows.alone().squares.median() < 2 * spread
+
+
+def test_the_order_of_rows_does_not_depend_on_how_they_came():
+    """Nor does it with far rows, where the centre is seen from some of the rows."""
+    for far in (1, 1e6):
+        first, second = as32(RNG.standard_normal((200, 6))), as32(RNG.standard_normal((150, 6)))
+        first[7] *= far
+        turned = first[torch.from_numpy(RNG.permutation(200))]
+        one, other = (prepare(rows, second)[0] for rows in (first, turned))
+        assert torch.equal(one.given[one.order()], other.given[other.order()])
 
 
 @pytest.mark.parametrize("name", AWKWARD)
@@ -132,7 +173,7 @@ def test_lists_name_the_nearest(engine):
 
 
 @pytest.mark.parametrize("size", [7, 64, 1000])
-@pytest.mark.parametrize("name", ["gaussian", "ties on a grid", "far clusters"])
+@pytest.mark.parametrize("name", ["gaussian", "ties on a grid", "copies of one row", "far clusters"])
 def test_block_size_changes_nothing(name, size, monkeypatch):
     rows, _ = prepare(*AWKWARD[name])
     before = neighbours(rows, [1, 5], keep=6).radii
