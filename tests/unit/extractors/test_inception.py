@@ -20,6 +20,7 @@ from gen_eval.extractors.inception_weights import (
     fingerprint,
     read_weights,
 )
+from gen_eval.passing import Request, default_batch_size
 from gen_eval.precision import full_precision
 from gen_eval.spec import Resize
 
@@ -309,6 +310,7 @@ if not hasattr(torch.backends, "fp32_precision"):
     raise SystemExit(3)
 owner = torch.backends.{owner}
 owner.fp32_precision = "{precision}"
+from gen_eval.passing import Request, default_batch_size
 from gen_eval.precision import full_precision
 a, b = torch.randn(64, 64), torch.randn(64, 64)
 with full_precision("cpu"):
@@ -331,17 +333,15 @@ def test_the_newer_switches_of_precision_are_neither_used_nor_changed(owner, pre
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("size", [1, 3, 6, 7])
+@pytest.mark.parametrize("size", [3, 4, 7, 8, 12])
 def test_features_do_not_depend_on_how_many_cores_share_a_batch(size, precision, whole_file, batch):
     network = Inception.load(weights=whole_file, taps=("pool", "logits"), precision=precision)
-    images = batch.repeat(3, 1, 1, 1)[:size]
+    images = batch.repeat(6, 1, 1, 1)[:size]
     threads, found = torch.get_num_threads(), []
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            assert len(network._lanes(images)) == max(
-                lanes for lanes in range(1, count + 1) if size % lanes == 0
-            )
+            assert len(network._lanes(images)) == (count if size % count == 0 and size >= 4 * count else 1)
             found.append(network(images, ("pool", "logits")))
             assert torch.get_num_threads() == count
     finally:
@@ -351,3 +351,21 @@ def test_features_do_not_depend_on_how_many_cores_share_a_batch(size, precision,
             torch.testing.assert_close(
                 other[tap], features, rtol=0, atol=2e-2 if precision == "bf16" else 2e-5
             )
+
+
+@pytest.mark.parametrize(
+    ("cores", "precision", "size"),
+    [(1, "fp32", 8), (1, "bf16", 16), (2, "fp32", 16), (8, "bf16", 64), (12, "fp32", 60), (48, "fp32", 48)],
+)
+def test_where_each_core_has_images_of_its_own_there_are_as_many_for_each(
+    cores, precision, size, whole_file, monkeypatch
+):
+    network = Inception.load(weights=whole_file, precision=precision)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    assert default_batch_size([Request(network, ("pool",))]) == size
+
+
+def test_a_library_with_threads_of_its_own_takes_few_images(whole_file, monkeypatch):
+    network = Inception.load(weights=whole_file)
+    network.by_core = False
+    assert default_batch_size([Request(network, ("pool",))]) == 8
