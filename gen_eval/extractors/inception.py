@@ -31,10 +31,10 @@ from gen_eval.extractors.network import Forward, settle_precision
 from gen_eval.extractors.onednn import is_usable
 from gen_eval.extractors.tensors import State
 from gen_eval.fetch import fetch
+from gen_eval.parallel import in_parallel
 from gen_eval.precision import arithmetic
 from gen_eval.progress import Progress, silent
 from gen_eval.spec import Resize, Spec
-from gen_eval.threads import in_parallel
 
 NAME = "inception-2015-12-05"
 INPUT_SIZE = 299

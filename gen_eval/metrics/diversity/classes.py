@@ -15,7 +15,7 @@ from gen_eval.metrics.arguments import require_whole
 from gen_eval.metrics.diversity.histogram import Estimate, entropy, few_in_a_bin, mean_entropy, two_orders
 from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 Counts = NDArray[np.int64]
 

@@ -15,7 +15,7 @@ from gen_eval.metrics import agresti_coull, linalg
 from gen_eval.metrics.diversity.histogram import divergence, entropy, few_in_a_bin
 from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 # Rows whose distances to all centres are held at a time.
 _BLOCK = 2048

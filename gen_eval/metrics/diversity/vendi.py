@@ -23,7 +23,7 @@ from gen_eval.metrics import linalg
 from gen_eval.metrics.kernel.kernels import Kernel, find_kernel
 from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 # Rows and columns of the largest matrix whose eigenvalues are taken: 800 MB, and several times that to work in.
 LIMIT = 10_000

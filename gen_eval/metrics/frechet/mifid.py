@@ -16,7 +16,7 @@ from gen_eval.metrics import linalg
 from gen_eval.metrics.frechet.frechet import frechet
 from gen_eval.metrics.frechet.gaussian import Gaussian
 from gen_eval.metrics.score import Score
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 # Keeps the division from zero; the value of the Kaggle competition that the paper reports on.
 _EPSILON = 1e-14

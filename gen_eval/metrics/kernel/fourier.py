@@ -19,7 +19,7 @@ from gen_eval.errors import NumericalError
 from gen_eval.metrics import linalg
 from gen_eval.metrics.kernel.kernels import rbf
 from gen_eval.metrics.kernel.sums import Gram, Variances, unbiased, witness
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 LEAST_FREQUENCIES = 30  # fewer tell no spread
 _BLOCK = 1024  # rows whose phases are held at a time

@@ -22,7 +22,7 @@ from gen_eval.metrics.kernel.kernels import polynomial
 from gen_eval.metrics.kernel.sums import LEAST_ROWS, Gram, Variances, unbiased
 from gen_eval.metrics.rows import matched
 from gen_eval.metrics.score import Score
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 
 def kid(

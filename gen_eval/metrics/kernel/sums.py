@@ -25,7 +25,7 @@ from torch import Tensor
 from gen_eval.errors import NumericalError
 from gen_eval.metrics import linalg
 from gen_eval.metrics.kernel.kernels import Kernel
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 # Rows and columns of a block of the Gram matrix: enough for fast products, little enough for a CPU's cache.
 _BLOCK, _BLOCK_ON_GPU = 1000, 4096

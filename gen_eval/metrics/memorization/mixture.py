@@ -14,7 +14,7 @@ from gen_eval.metrics import linalg
 from gen_eval.metrics.neighbors.across import nearest
 from gen_eval.metrics.neighbors.distances import prepare
 from gen_eval.metrics.rows import mean_of
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 # Those of the published code: its number depends on them, most of all where a generator copies.
 _STEPS, _RATE, _DECAYS, _TINY = 50, 0.5, (0.9, 0.999), 1e-8

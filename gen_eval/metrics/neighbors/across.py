@@ -20,7 +20,7 @@ from gen_eval.metrics.neighbors.tiles import (
     blocks,
     tile_of,
 )
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 
 class Nearest(NamedTuple):

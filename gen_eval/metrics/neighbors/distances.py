@@ -26,8 +26,8 @@ from torch import Tensor
 
 from gen_eval.errors import NumericalError, UsageError
 from gen_eval.metrics import linalg
+from gen_eval.parallel import in_parallel
 from gen_eval.stats import non_finite
-from gen_eval.threads import in_parallel
 
 BLOCK = 1280  # rows handled at a time
 TINY = 1e-36  # more than the underflow of a float32 product of features up to 2

@@ -25,7 +25,7 @@ import torch
 
 from gen_eval.metrics import agresti_coull
 from gen_eval.metrics.neighbors.ball_counts import Membership
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 _SPLITS = 64
 _AT_ONCE = 8  # splits handled together, which bounds memory

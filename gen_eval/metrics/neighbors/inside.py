@@ -15,7 +15,7 @@ from torch import Tensor
 from gen_eval.metrics.neighbors.distances import TINY, Pairs, Rows, width, within
 from gen_eval.metrics.neighbors.radii import Radii
 from gen_eval.metrics.neighbors.tiles import Shortlist, Table, at_most, blocks, tile_of
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 _LISTED = 16  # balls of each query that are looked at first
 _GROWTH = 32  # times as many of those queries that they leave open

@@ -29,7 +29,7 @@ from gen_eval.metrics.neighbors.tiles import (
     rounded_up,
     tile_of,
 )
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 ENGINES = ("auto", "blocks", "faiss")
 _FAISS_BATCH = 256  # queries a range search answers at a time, which bounds its memory

@@ -21,7 +21,7 @@ from gen_eval.errors import NumericalError, UsageError
 from gen_eval.metrics import linalg
 from gen_eval.metrics.rows import matched, mean_of
 from gen_eval.metrics.score import Score
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 # Directions that are handled at a time, fewer of more rows than make so many numbers, and rows that are turned into
 # float64, to bound memory.

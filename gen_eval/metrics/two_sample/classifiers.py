@@ -18,7 +18,7 @@ from gen_eval.metrics.neighbors.across import nearest_set
 from gen_eval.metrics.neighbors.distances import prepare
 from gen_eval.metrics.two_sample.logistic import Logistic, scores
 from gen_eval.metrics.two_sample.pool import standardised
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 # From labellings of all rows, ``[n, p]`` bool, to scores of all rows, ``[n, p]`` float64.
 Classifier = Callable[[Tensor], Tensor]

@@ -21,7 +21,7 @@ from gen_eval.metrics import linalg
 from gen_eval.metrics.score import Score
 from gen_eval.metrics.two_sample.pool import Pool, standardised
 from gen_eval.metrics.two_sample.significance import judge, permutation_p_values, require_test
-from gen_eval.threads import in_parallel
+from gen_eval.parallel import in_parallel
 
 # Features, labellings and rows looked at a time, to bound memory.
 _FEATURES, _COLUMNS, _ROWS = 64, 256, 8192

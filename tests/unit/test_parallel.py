@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gen_eval.metrics.linalg import product
-from gen_eval.threads import _LIBRARIES, in_parallel
+from gen_eval.parallel import _LIBRARIES, in_parallel
 
 CPU = torch.device("cpu")
 
