@@ -58,15 +58,17 @@ class Lever:
 
 
 @cache
-def _inception(precision: str = "fp32", *, fused: bool = True) -> Inception:
-    """With convolutions of :mod:`gen_eval.extractors.onednn`, or of torch's public operators alone."""
+def _inception(precision: str = "fp32", *, fused: bool = True, by_core: bool = True) -> Inception:
+    """With convolutions of :mod:`gen_eval.extractors.onednn` and images of its own for each core, or without."""
     before = inception.is_usable
     if not fused:
         inception.is_usable = lambda dtype: False
     try:
-        return Inception.load(precision=precision, offline=True)
+        network = Inception.load(precision=precision, offline=True)
     finally:
         inception.is_usable = before
+    network.by_core &= by_core
+    return network
 
 
 @cache
@@ -141,6 +143,18 @@ LEVERS: Mapping[str, Lever] = {
         lambda fused, folder: _pass(folder, _inception("bf16", fused=bool(fused))),
         (0, 1),
         lambda: int(inception.is_usable(torch.bfloat16)),
+        f"{_A_PASS}, in bf16, the same",
+    ),
+    "by-core": Lever(
+        lambda by_core, folder: _pass(folder, _inception(by_core=bool(by_core))),
+        (0, 1),
+        lambda: 1,
+        f"{_A_PASS}, cores that share each layer (0) or have images of their own",
+    ),
+    "by-core-bf16": Lever(
+        lambda by_core, folder: _pass(folder, _inception("bf16", by_core=bool(by_core))),
+        (0, 1),
+        lambda: 1,
         f"{_A_PASS}, in bf16, the same",
     ),
     "workers": Lever(

@@ -3,7 +3,7 @@
 :func:`torch.nn.functional.conv2d` reorders the weights at each call, and a ReLU after it reads and writes every output
 once more. The operators here do neither. torch's compiler makes use of them, yet they are not public: where they are
 missing, or give anything else than torch's public ones do, :func:`is_usable` says no. The features are the same to
-rounding. A pass through the FID Inception takes 2 % less time by them in fp32, and 21 % less in bf16
+rounding. A pass through the FID Inception takes 2 % less time by them in fp32, and 29 % less in bf16
 (``benchmarks/levers.py``, two cores of a Xeon with AMX).
 """
 
