@@ -142,6 +142,9 @@ def _batches(portions: Iterable[Chunk[_Prepared]], most: int) -> Iterator[Chunk[
     held: list[Chunk[_Prepared]] = []
     count = taken = 0
     for portion in portions:
+        if held and count + len(portion.items) > most:  # the images of some portions are broken
+            yield Chunk.joined(held)
+            held, count, taken = [], 0, 0
         held.append(portion)
         count += len(portion.items)
         taken += sum(image.nbytes for prepared in portion.items for image in prepared.values())
@@ -290,8 +293,8 @@ def default_batch_size(requests: Sequence[Request]) -> int:
 
     ResNet-50 takes 10 % less time an image by 8 than by 16 on two cores of a Xeon; in bf16 there is more room. Of
     images of up to 32 pixels more stay there: small networks take 6 to 60 % less time an image by 32 than by 8, and a
-    ResNet-18 for CIFAR 3 % less. Where each core has images of its own, as in Inception, it is 8 for each: a pass
-    takes 4 % less time than by 4 (``benchmarks/levers.py``).
+    ResNet-18 for CIFAR 3 % less. Where each core has images of its own, as in Inception, it is 8 for each, and 4 where
+    there are more than 8 cores.
     """
     if not _on_cpu(requests):
         return _MOST
@@ -301,7 +304,8 @@ def default_batch_size(requests: Sequence[Request]) -> int:
     if not any(isinstance(one.extractor, Inception) and one.extractor.by_core for one in requests):
         return few
     cores = torch.get_num_threads()
-    return max(few, cores * min(8, _MOST // cores))
+    size = cores * (8 if cores <= 8 else 4)
+    return max(few, size) if size <= _MOST and size % _PORTION == 0 else few
 
 
 def _on_cpu(requests: Sequence[Request]) -> bool:

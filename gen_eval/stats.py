@@ -246,7 +246,7 @@ class Features:
 
     def cut(self, rows: int | None) -> Features:
         """The same with at most so many rows; ``None`` for all that there are."""
-        if self.sample is None:
+        if self.sample is None or rows == self.sample.limit:
             return self
         sample = self.sample.cut(rows)
         moments = self.moments if sample.n == self.sample.n else self.moments.without_rows()
@@ -277,7 +277,7 @@ class Features:
 
 
 class Classes(Mapping[str, Features]):
-    """The features of each class of a set. No more of them are held than their user holds: each has a covariance.
+    """The features of each class of a set. No more of them are held than their user holds: each may make a covariance.
 
     Args:
         sample: the rows of all.

@@ -21,6 +21,7 @@ from gen_eval.spec import Resize, Spec
 from gen_eval.stats import Features, Moments, Sample, SampleStream, scrambled
 from gen_eval.summary import Summary
 
+_KEPT = 1 << 20  # numbers of an image whose weights are kept from one to the next: 16 MiB of them
 _LANES = 2  # numbers of 64 bits in the fingerprint of an image
 _CONTENTS = 2**256
 _Waiting: TypeAlias = tuple[dict[Resize, Tensor], int]  # an image, prepared, and its place in the whole set
@@ -224,9 +225,12 @@ class Stream:
     def _weights_of(self, pixels: Tensor) -> Tensor:
         """Those of the last images where these are as large: at 224 x 224 they take 4 ms to make."""
         count = pixels[0].numel()
-        if self._weights.shape[1] != count or self._weights.device != pixels.device:
-            self._weights = _weights(count, pixels.device)
-        return self._weights
+        if self._weights.shape[1] == count and self._weights.device == pixels.device:
+            return self._weights
+        weights = _weights(count, pixels.device)
+        if count <= _KEPT:
+            self._weights = weights
+        return weights
 
     def _prepared(self, pixels: Tensor) -> list[dict[Resize, Tensor]]:
         on_tensors = {one for one in self._resizes if one.kernel in resize.TENSOR_KERNELS}

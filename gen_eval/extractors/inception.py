@@ -74,7 +74,7 @@ class Inception:
     Raises:
         UnknownName: if the normalisation, the precision or the backend is unknown.
         UsageError: if the backend is not installed, or cannot run on the device or in the precision.
-        WeightsError: if tensors are missing or have other shapes.
+        WeightsError: if tensors are missing, have other shapes or hold NaN or infinity.
     """
 
     def __init__(
@@ -87,6 +87,11 @@ class Inception:
         precision: str = "fp32",
         backend: str = TORCH,
     ) -> None:
+        # A ReLU may make 0 of NaN, and features would be finite.
+        if broken := [name for name, values in state.items() if not bool(values.isfinite().all())]:
+            raise WeightsError(
+                f"the weights hold NaN or infinity in {broken[0]}: they are damaged, get them anew"
+            )
         if normalize not in PIXEL_MAPS:
             raise UnknownName("normalisation", normalize, PIXEL_MAPS)
         self.device = torch.device(device)

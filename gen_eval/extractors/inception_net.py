@@ -50,7 +50,8 @@ class Conv(nn.Module):
         """
         parts = zip(*(torch.split(each, self.widths) for each in (self.weight, self.bias)), strict=True)
         self._fused = [
-            onednn.Convolution(weight, bias, self._stride, self._padding) for weight, bias in parts
+            onednn.Convolution(weight.clone(), bias.clone(), self._stride, self._padding)
+            for weight, bias in parts
         ]
         del self.weight, self.bias
 

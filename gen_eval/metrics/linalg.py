@@ -6,6 +6,7 @@ brings along, and offers drivers that torch does not.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -111,13 +112,16 @@ def singular_triplets(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if len(a) < a.shape[1]:
         u, s, vt = singular_triplets(a.T.contiguous())
         return vt.T, s, u.T
+    # A power of two rounds nothing, and keeps squares in range.
+    scale = 2.0 ** (math.frexp(float(a.abs().max()))[1] - 1)
+    a = a / scale
     squares, v = eigenpairs(product(a.T, a))
     images = product(a, v)
     small = int((squares <= _GRAM_FLOOR * squares[-1]).sum())
     u, s, turn = _svd(images[:, :small].contiguous())
     large: Tensor = torch.linalg.vector_norm(images[:, small:], dim=0)
     vt = torch.cat([product(turn, v[:, :small].T), v[:, small:].T])
-    return torch.cat([u, images[:, small:] / large], 1), torch.cat([s, large]), vt
+    return torch.cat([u, images[:, small:] / large], 1), torch.cat([s, large]) * scale, vt
 
 
 def _svd(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:

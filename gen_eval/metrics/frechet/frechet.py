@@ -37,6 +37,8 @@ _MEAN_DTYPES = {"float64": torch.float64, "float32": torch.float32}
 _CURVATURE_TOLERANCE = 1e-13
 # The part of a distance from which on the rounding of means is told.
 _ROUNDING_WORTH_TELLING = 1e-4
+# A distance below this part of the total variance is rounding itself.
+_ROUNDING = 1e-10
 # Rows that are turned into coordinates at a time, to bound memory.
 _BLOCK = 1024
 
@@ -310,7 +312,8 @@ def _warnings(generated: Gaussian, reference: Gaussian, value: float, mean_dtype
 def _rounded(generated: Gaussian, reference: Gaussian, value: float, mean_dtype: str) -> tuple[str, ...]:
     gap, exact = (_mean_gap(generated, reference, dtype) for dtype in (mean_dtype, "float64"))
     moved = float(gap @ gap - exact @ exact)
-    if abs(moved) <= _ROUNDING_WORTH_TELLING * abs(value):
+    rounding = _ROUNDING * (generated.variance + reference.variance)
+    if abs(moved) <= max(_ROUNDING_WORTH_TELLING * abs(value), rounding):
         return ()
     return (
         f"the means are rounded to {mean_dtype} before they are compared, as the terms ask, which moves this distance "

@@ -65,8 +65,9 @@ class Gaussian:
     @property
     def finite(self) -> bool:
         """Whether the moments hold neither NaN nor infinity. No covariance is larger than the variances."""
-        parts = torch.tensor(self.variance) if self.low_rank else self.cov
-        return bool(self.mean.isfinite().all() and parts.isfinite().all())
+        if not bool(self.mean.isfinite().all()):
+            return False
+        return math.isfinite(self.variance) if self.low_rank else bool(self.cov.isfinite().all())
 
     @property
     def dim(self) -> int:
@@ -204,10 +205,17 @@ def _factor(side: Gaussian, method: str) -> tuple[Tensor, _Onto]:
         # The centred rows are the factor itself, so row i has the i-th unit vector for its coordinates.
         return side.factor, lambda basis: lambda part: basis[part] * side.scale
     lower = None if method == "nuclear" else linalg.cholesky(side.cov)
-    if lower is not None:
+    # Of a singular matrix a plain factor comes out by chance, with the root of rounding where there should be 0.
+    if lower is not None and _is_safe(lower, side.cov):
         return lower.T, _through(side, lower)
     factor, pivots = linalg.pivoted_cholesky(side.cov)
     return factor, _through(side, factor[:, pivots].T.contiguous(), pivots)
+
+
+def _is_safe(lower: Tensor, cov: Tensor) -> bool:
+    """Whether the pivots of a Cholesky factor are well above rounding."""
+    rounding = len(cov) * torch.finfo(cov.dtype).eps * float(cov.diagonal().max())
+    return float(lower.diagonal().min()) ** 2 > 100 * rounding
 
 
 def _through(side: Gaussian, triangle: Tensor, columns: Tensor | slice = slice(None)) -> _Onto:

@@ -355,7 +355,15 @@ def test_features_do_not_depend_on_how_many_cores_share_a_batch(size, precision,
 
 @pytest.mark.parametrize(
     ("cores", "precision", "size"),
-    [(1, "fp32", 8), (1, "bf16", 16), (2, "fp32", 16), (8, "bf16", 64), (12, "fp32", 60), (48, "fp32", 48)],
+    [
+        (1, "fp32", 8),
+        (1, "bf16", 16),
+        (2, "fp32", 16),
+        (8, "bf16", 64),
+        (12, "fp32", 48),
+        (11, "fp32", 8),
+        (48, "bf16", 16),
+    ],
 )
 def test_where_each_core_has_images_of_its_own_there_are_as_many_for_each(
     cores, precision, size, whole_file, monkeypatch
@@ -369,3 +377,11 @@ def test_a_library_with_threads_of_its_own_takes_few_images(whole_file, monkeypa
     network = Inception.load(weights=whole_file)
     network.by_core = False
     assert default_batch_size([Request(network, ("pool",))]) == 8
+
+
+def test_weights_that_are_no_numbers_are_refused(trunk_state):
+    name = next(iter(trunk_state))
+    state = {**trunk_state, name: trunk_state[name].clone()}
+    state[name].view(-1)[3] = float("nan")
+    with pytest.raises(WeightsError, match=f"NaN or infinity in {name}"):
+        Inception(state)

@@ -49,3 +49,11 @@ def test_eigenvalues_are_those_of_the_pairs():
     values, vectors = linalg.eigenpairs(a)
     assert torch.allclose(linalg.eigenvalues(a), values, rtol=0, atol=1e-14)
     assert torch.allclose(vectors * values @ vectors.T, a, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-80, 1e80, 1e200])
+def test_singular_values_of_any_size(size):
+    a = matrix(20, 12, 6)
+    u, s, vt = linalg.singular_triplets(a * size)
+    assert torch.allclose(s / size, linalg.singular_triplets(a)[1], rtol=1e-12)
+    assert float((u * (s / size) @ vt - a).abs().max()) < 1e-11

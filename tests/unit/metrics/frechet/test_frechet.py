@@ -374,3 +374,27 @@ def test_it_says_where_rounded_means_move_the_distance(method):
 def test_the_value_alone_warns_of_few_images_too():
     sides = [fitted(cloud(6, 8, seed)) for seed in (1, 2)]
     assert frechet(*sides, method="value").warnings == frechet(*sides).warnings != ()
+
+
+@pytest.mark.parametrize("method", [each for each in METHODS if each != "sqrtm"])
+def test_large_features_of_few_images_are_no_infinities(method):
+    sides = [fitted((cloud(n, 8, seed) * 1e20).astype(np.float32)) for n, seed in ((5, 1), (6, 2))]
+    smaller = [fitted(side.rows.double() / 1e20) for side in sides]
+    assert value(*sides, method=method) == pytest.approx(1e40 * value(*smaller), rel=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_singular_covariances_without_rows_keep_their_digits(method):
+    # A plain Cholesky factor of them comes out by chance: in about half of these cases.
+    for seed in range(20):
+        x, y = cloud(8, 8, seed), cloud(24, 8, seed + 100)
+        truth = value(fitted(x), fitted(y), method="nuclear")
+        found = value(fitted(x, keep=False), fitted(y, keep=False), method=method)
+        assert found == pytest.approx(truth, rel=1e-11)
+
+
+def test_sets_that_hardly_differ_say_nothing_of_rounded_means():
+    rows = cloud(300, 8, 1, shift=3.0).astype(np.float32)
+    other = rows.copy()
+    other[0] += 1e-6
+    assert not frechet(fitted(rows), fitted(other), mean_dtype="float32").warnings
