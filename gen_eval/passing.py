@@ -291,7 +291,7 @@ class Gather:
 def default_batch_size(requests: Sequence[Request]) -> int:
     """Images that go through the networks together: on a CPU few, whose features stay in its cache.
 
-    ResNet-50 takes 10 % less time an image by 8 than by 16 on two cores of a Xeon; in bf16 there is more room. Of
+    In bf16, of half the size, more stay there. Of
     images of up to 32 pixels more stay there: small networks take 6 to 60 % less time an image by 32 than by 8, and a
     ResNet-18 for CIFAR 3 % less. Where each core has images of its own, as in Inception, it is 8 for each, and 4 where
     there are more than 8 cores.

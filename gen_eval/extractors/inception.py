@@ -213,7 +213,7 @@ class Inception:
         """The batch in parts that have a core of the CPU each, where they can be equal and not small.
 
         Cores that share each convolution wait for one another: on two with nothing else to do a pass takes 3 % more
-        time so in fp32, and 7 % in bf16 (``benchmarks/levers.py``); on busy ones the network took 1.5 to 3.7 times.
+        time so in fp32, and 7 % in bf16 (``benchmarks/levers.py``), and where others want these cores too far more.
         """
         cores = torch.get_num_threads() if self.by_core else 1
         fit = len(images) % cores == 0 and len(images) >= _FEWEST * cores
